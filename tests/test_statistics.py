@@ -1,0 +1,28 @@
+import math
+
+import pytest
+from scipy import stats
+
+from vlreward.statistics import interval, paired_gain
+
+
+def test_the_interval_is_students():
+    values = [0.1, 0.4, 0.35, 0.8, 0.2]
+    low, high = stats.t.interval(0.95, 4, loc=sum(values) / 5, scale=stats.sem(values))
+    got = interval([*values, float("nan")])
+    assert (got.mean, got.low, got.high, got.count) == pytest.approx((0.37, low, high, 5))
+
+
+def test_nothing_and_one_value_have_no_interval():
+    assert interval([]).count == 0
+    assert math.isnan(interval([]).mean)
+    assert interval([2.0]).mean == 2.0
+    assert math.isnan(interval([2.0]).low)
+
+
+def test_a_gain_is_paired():
+    gain = paired_gain([0.0, 0.5, 1.0], [0.1, 0.6, 1.1])
+    assert gain.mean == pytest.approx(0.1)
+    assert gain.low == pytest.approx(0.1)
+    with pytest.raises(AssertionError):
+        paired_gain([1.0], [1.0, 2.0])

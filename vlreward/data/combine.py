@@ -1,0 +1,52 @@
+"""Sources made of sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vlreward.data.source import BadRow, Source
+from vlreward.registry import register
+from vlreward.types import Sample
+
+
+@register("chain")
+@dataclass(kw_only=True)
+class Chain(Source):
+    """One source after the other."""
+
+    of: tuple[Source, ...]
+
+    def __iter__(self) -> Iterator[Sample | BadRow]:
+        for source in self.of:
+            yield from source
+
+
+@register("mismatched")
+@dataclass(kw_only=True)
+class Mismatched(Source):
+    """Every sample twice: as it is, and with the words and target of the next sample that has other words.
+
+    The two share `target.pair` and differ in `target.matched` (true, false); `vlreward score` then reports how often the matched one
+    scores higher. A reward that is no better than chance wins half of the time.
+    """
+
+    of: Source
+
+    def __iter__(self) -> Iterator[Sample | BadRow]:
+        rows = list(self.of)
+        yield from (row for row in rows if isinstance(row, BadRow))
+        samples = [row for row in rows if isinstance(row, Sample)]
+        for i, sample in enumerate(samples):
+            yield _pair(sample, sample, sample.id, True)
+            others = (samples[(i + k) % len(samples)] for k in range(1, len(samples)))
+            other = next(
+                (o for o in others if (o.prompt, o.target) != (sample.prompt, sample.target) and set(o.target) == set(sample.target)), None
+            )
+            if other is not None:
+                yield _pair(sample, other, f"{sample.id}/mismatched", False)
+
+
+def _pair(picture: Sample, words: Sample, name: str, matched: bool) -> Sample:
+    target = {**words.target, "pair": picture.id, "matched": matched}
+    return Sample(id=name, prompt=words.prompt, visuals=picture.visuals, target=target)

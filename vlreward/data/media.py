@@ -1,0 +1,134 @@
+"""Pictures and clips, held as they came and converted once, on demand."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from vlreward.errors import DataError
+
+MAX_PIXELS = 64_000_000
+"""A larger picture is refused before it is decoded (a 10 kB PNG can claim to hold 10 GB)."""
+
+
+class Picture:
+    """One RGB picture from a path, encoded bytes, a PIL image, an array [H,W,3] uint8, or a tensor [C,H,W] float in [0, 1].
+
+    Decoding happens at first use and raises DataError where the file is missing, broken or too large. A tensor that carries a
+    gradient keeps it.
+    """
+
+    def __init__(self, source: str | Path | bytes | Image.Image | np.ndarray | torch.Tensor):
+        if isinstance(source, torch.Tensor):
+            assert source.ndim == 3 and source.shape[0] == 3, f"a picture tensor is [3,H,W], not {tuple(source.shape)}"
+            self.tensor = source
+            self._source = None
+        else:
+            self._source = source
+
+    @cached_property
+    def pil(self) -> Image.Image:
+        """The picture as PIL RGB, turned upright, transparency laid on white."""
+        if self._source is None:
+            array = (self.tensor.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+            return Image.fromarray(array.permute(1, 2, 0).cpu().numpy())
+        if isinstance(self._source, np.ndarray):
+            return Image.fromarray(self._source).convert("RGB")
+        if isinstance(self._source, Image.Image):
+            return _upright(self._source)
+        name = str(self._source) if isinstance(self._source, str | Path) else f"{len(self._source)} bytes"
+        try:
+            stream = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source
+            with Image.open(stream) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise DataError(f"{name}: {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} allowed")
+                return _upright(image)
+        except FileNotFoundError as error:
+            raise DataError(f"{name}: there is no such picture") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise DataError(f"{name}: not a readable picture ({_reason(error)})") from error
+
+    @cached_property
+    def tensor(self) -> torch.Tensor:
+        """[3,H,W] float32 in [0, 1]"""
+        return torch.from_numpy(np.asarray(self.pil, dtype=np.float32) / 255).permute(2, 0, 1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels"""
+        if "tensor" in self.__dict__:
+            return self.tensor.shape[2], self.tensor.shape[1]
+        return self.pil.size
+
+    def png(self) -> bytes:
+        """The picture as PNG, losslessly."""
+        stream = io.BytesIO()
+        self.pil.save(stream, "PNG")
+        return stream.getvalue()
+
+
+class Clip:
+    """A clip as frames [F,C,H,W] float in [0, 1], from such a tensor, a list of pictures, or a video file (needs the extra 'video')."""
+
+    def __init__(self, source: torch.Tensor | Sequence[Picture] | str | Path, frames: int = 16):
+        self._source, self._frames = source, frames
+        if isinstance(source, torch.Tensor):
+            assert source.ndim == 4 and source.shape[1] == 3, f"a clip tensor is [F,3,H,W], not {tuple(source.shape)}"
+
+    @cached_property
+    def tensor(self) -> torch.Tensor:
+        """[F,3,H,W] float32 in [0, 1]; a file is read at `frames` evenly spaced frames."""
+        if isinstance(self._source, torch.Tensor):
+            return self._source
+        if not isinstance(self._source, str | Path):
+            return torch.stack([picture.tensor for picture in self._source])
+        try:
+            import decord
+        except ImportError as error:
+            raise DataError(f"{self._source}: reading a clip needs the extra 'video': pip install 'vlreward[video]'") from error
+        if not Path(self._source).is_file():
+            raise DataError(f"{self._source}: there is no such clip")
+        try:
+            reader = decord.VideoReader(str(self._source))
+            picks = np.linspace(0, len(reader) - 1, min(self._frames, len(reader))).round().astype(int)
+            frames = reader.get_batch(list(picks)).asnumpy()
+        except (decord.DECORDError, RuntimeError) as error:
+            raise DataError(f"{self._source}: not a readable clip ({_reason(error)})") from error
+        return torch.from_numpy(frames.astype(np.float32) / 255).permute(0, 3, 1, 2)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """The frames, one picture each."""
+        return [Picture(frame) for frame in self.tensor]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels"""
+        return self.tensor.shape[3], self.tensor.shape[2]
+
+
+Visual = Union[Picture, Clip]  # noqa: UP007 - also used at run time
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I;16", "I", "F"):
+        data = np.asarray(image, dtype=np.float64)
+        image = Image.fromarray((255 * data / max(float(data.max()), 1.0)).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image)
+    return image.convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:120] if lines else type(error).__name__

@@ -1,0 +1,42 @@
+"""Where samples come from: a file, or a generator of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vlreward.errors import DataError
+from vlreward.types import Sample
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that is no sample: where it stands and what is wrong with it."""
+
+    id: str
+    error: str
+
+
+@dataclass(kw_only=True)
+class Source:
+    """Base of all sources: `{kind: file, path: ...}` (the default kind) or a generator such as `{kind: tiny, task: grounding}`."""
+
+    family: ClassVar[str] = "sources"
+    default_kind: ClassVar[str] = "file"
+
+    def __iter__(self) -> Iterator[Sample | BadRow]:
+        """Samples in a fixed order; a row that is none comes as a BadRow, so that scoring can report it and go on."""
+        raise NotImplementedError(f"{type(self).__name__} must define __iter__")
+
+    def samples(self) -> list[Sample]:
+        """All samples, for training: any bad row is refused with its place. Raises DataError."""
+        rows = list(self)
+        bad = [row for row in rows if isinstance(row, BadRow)]
+        if bad:
+            more = f" (and {len(bad) - 1} more rows)" if len(bad) > 1 else ""
+            raise DataError(f"{bad[0].id}: {bad[0].error}{more}")
+        good = [row for row in rows if isinstance(row, Sample)]
+        if not good:
+            raise DataError(f"{self}: has no samples")
+        return good

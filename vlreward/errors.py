@@ -1,0 +1,21 @@
+"""The three things that can go wrong, by whose fault it is. The command line turns the first two into one line and exit code 2."""
+
+
+class UserError(Exception):
+    """Something the person at the keyboard can mend; shown as one line, without a traceback."""
+
+
+class ConfigError(UserError):
+    """A key or value of the configuration is wrong. `key` is its dotted path; the loader adds file and line."""
+
+    def __init__(self, problem: str, key: str = "", where: str = ""):
+        self.problem, self.key, self.where = problem, key, where
+        super().__init__(": ".join(part for part in (where, key, problem) if part))
+
+
+class DataError(UserError):
+    """A row, picture or clip of the user's data is missing, broken or empty."""
+
+
+class RewardError(Exception):
+    """The judge broke (not the answer): the rollout gets advantage 0, stays out of its group's statistics and is counted."""

@@ -1,0 +1,304 @@
+"""The folder of one run: what every command writes, how it is saved, and how the next sitting goes on from it.
+
+runs/<name>/config.yaml        the resolved configuration
+            run.json           command, versions, git commit, fingerprint of the configuration, status
+            metrics.jsonl      one row a step: reward/<name>, loss/<name>, time/<stage> in seconds
+            rollouts.jsonl     logged rollouts with scores, notes, errors and boxes; their pictures in media/
+            evaluation_<phase>.jsonl   held-out scores, one row a sample
+            checkpoints/step-000010/   everything the next step depends on
+            summary.json, report.html  what it came to
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from vlreward import __version__
+from vlreward.config import fingerprint, resolved
+from vlreward.data.media import Clip, Picture
+from vlreward.errors import ConfigError, UserError
+from vlreward.types import RewardTable, Rollout
+
+PACKAGES = ("torch", "torchvision", "transformers", "trl", "diffusers", "peft", "accelerate", "open-clip-torch", "numpy", "pillow")
+KEPT_CHECKPOINTS = 2
+LOG_EVERY = 15.0
+"""Seconds between progress lines where no terminal shows a bar."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The `run:` block of every configuration."""
+
+    name: str
+    seed: int = 0
+    folder: Path = Path("runs")
+    log: tuple[Literal["jsonl", "tensorboard"], ...] = ("jsonl",)
+    """Where metrics go; jsonl is always written."""
+
+    def __post_init__(self):
+        if not self.name or Path(self.name).name != self.name:
+            raise ConfigError(f"is {self.name!r}, expected the name of a folder", "name")
+
+
+class RunFolder:
+    """Writes and reads one run's folder. Open it with `RunFolder.open`."""
+
+    def __init__(self, path: Path, run: Run):
+        self.path, self.run = path, run
+        self._board: Any = None
+
+    @classmethod
+    def open(cls, run: Run, command: str, config: Any, resume: bool = False, fresh: bool = False) -> RunFolder:
+        """Make the folder, or go on with it.
+
+        `resume` goes on where the fingerprint of the configuration is the same (starting anew where nothing was saved); `fresh`
+        removes what is there; neither refuses a folder that exists. Raises ConfigError.
+        """
+        path = run.folder / run.name
+        mark = fingerprint(config, ignore=("run.folder", "run.name", "run.log"))
+        if path.exists() and fresh:
+            shutil.rmtree(path)
+        if (path / "run.json").exists():
+            known = json.loads((path / "run.json").read_text())
+            if not resume:
+                raise ConfigError(f"the run folder {path} exists; add --resume to go on with it or --fresh to replace it", "run.name")
+            if known["fingerprint"] != mark or known["command"] != command:
+                raise ConfigError(
+                    f"the run folder {path} was made by `vlreward {known['command']}` with another configuration "
+                    f"({known['fingerprint']}, now {mark}); choose another run.name or add --fresh",
+                    "run.name",
+                )
+        try:
+            (path / "media").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {path}: {error.strerror}") from error
+        folder = cls(path, run)
+        folder._text("config.yaml", yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True))
+        folder.status("running", command=command, fingerprint=mark)
+        return folder
+
+    def status(self, status: Literal["running", "done", "failed"], **more: Any) -> None:
+        """Update run.json."""
+        file = self.path / "run.json"
+        known = json.loads(file.read_text()) if file.exists() else {"started": time.strftime("%Y-%m-%d %H:%M:%S")}
+        self._json("run.json", known | environment() | more | {"status": status})
+
+    def log(self, step: int, **figures: float) -> None:
+        """Append one row to metrics.jsonl (and to TensorBoard where asked)."""
+        row = {"step": step} | {name: value for name, value in figures.items() if value is not None}
+        self._append("metrics.jsonl", [row])
+        if "tensorboard" in self.run.log:
+            for name, value in figures.items():
+                self._tensorboard().add_scalar(name, value, step)
+
+    def rollouts(self, phase: str, step: int, rollouts: Sequence[Rollout], table: RewardTable, rows: Iterable[int] | None = None) -> None:
+        """Append rollouts (all, or the given rows) with their scores to rollouts.jsonl; pictures go to media/ once each."""
+        chosen = range(len(rollouts)) if rows is None else rows
+        self._append("rollouts.jsonl", [{"phase": phase, "step": step, **self._record(rollouts[i], table, i)} for i in chosen])
+
+    def evaluation(self, phase: str, rollouts: Sequence[Rollout], table: RewardTable) -> None:
+        """Write evaluation_<phase>.jsonl: total and scores of each held-out rollout, whole or not at all."""
+        total = table.total.tolist()
+        rows = [
+            {"id": r.sample.id, "member": i, "total": _number(total[i]), "scores": _scores(table, i), "errors": table.errors(i)}
+            for i, r in enumerate(rollouts)
+        ]
+        self._text(f"evaluation_{phase}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def read(self, name: str) -> list[dict[str, Any]]:
+        """Rows of a jsonl file of the run; a last line cut short by a kill is left out."""
+        file = self.path / name
+        rows = []
+        for line in file.read_text().splitlines() if file.exists() else []:
+            with contextlib.suppress(json.JSONDecodeError):
+                rows.append(json.loads(line))
+        return rows
+
+    @contextlib.contextmanager
+    def checkpoint(self, step: int) -> Iterator[Path]:
+        """A folder to save into; it becomes checkpoints/step-<step> only once everything is written."""
+        place = self.path / "checkpoints" / f"step-{step:06d}"
+        aside = place.with_suffix(".writing")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        yield aside
+        shutil.rmtree(place, ignore_errors=True)
+        os.replace(aside, place)
+        for old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
+            shutil.rmtree(old)
+
+    def latest(self) -> tuple[int, Path] | None:
+        """Step and folder of the newest whole checkpoint."""
+        found = self._checkpoints()
+        return (int(found[-1].name.removeprefix("step-")), found[-1]) if found else None
+
+    def rewind(self, step: int) -> None:
+        """Drop logged rows of later steps, which the next sitting will write again."""
+        for name in ("metrics.jsonl", "rollouts.jsonl"):
+            if (self.path / name).exists():
+                rows = [row for row in self.read(name) if row["step"] <= step]
+                self._text(name, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def summary(self, figures: Mapping[str, Any]) -> None:
+        """Write summary.json: every figure that the report shows."""
+        self._json("summary.json", figures)
+
+    def media(self, visual: Picture | Clip) -> str:
+        """Store a picture (PNG) or clip (animated WebP) once, by content; its path relative to the run folder."""
+        if isinstance(visual, Picture):
+            data, suffix = visual.png(), "png"
+        else:
+            frames, stream = [picture.pil for picture in visual.pictures], io.BytesIO()
+            frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], duration=125, loop=0, lossless=True)
+            data, suffix = stream.getvalue(), "webp"
+        name = f"media/{hashlib.sha1(data).hexdigest()[:16]}.{suffix}"
+        if not (self.path / name).exists():
+            _write(self.path / name, data)
+        return name
+
+    def _record(self, rollout: Rollout, table: RewardTable, row: int) -> dict[str, Any]:
+        visual = rollout.visual
+        error = bool(table.errors(row))
+        with contextlib.suppress(UserError) if error else contextlib.nullcontext():
+            visual = None if visual is None else self.media(visual)
+        return {
+            "id": rollout.sample.id,
+            "group": rollout.group,
+            "prompt": rollout.sample.prompt,
+            "text": rollout.text,
+            "picture": visual if isinstance(visual, str) else None,
+            "made": rollout.made is not None,
+            "total": _number(table.total[row].item()),
+            "scores": _scores(table, row),
+            "notes": {name: table.outputs[name].notes[row] for name in table.names if table.outputs[name].notes[row]},
+            "errors": table.errors(row),
+            "marks": [asdict(mark) for name in table.names for mark in table.outputs[name].marks[row]],
+        }
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(path for path in (self.path / "checkpoints").glob("step-*") if not path.suffix)
+
+    def _tensorboard(self) -> Any:
+        if self._board is None:
+            try:
+                from torch.utils.tensorboard.writer import SummaryWriter
+            except ImportError as error:
+                raise ConfigError("'tensorboard' needs the extra 'track': pip install 'vlreward[track]'", "run.log") from error
+            self._board = SummaryWriter(str(self.path / "tensorboard"))
+        return self._board
+
+    def _append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        with (self.path / name).open("a") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
+
+    def _json(self, name: str, value: Mapping[str, Any]) -> None:
+        self._text(name, json.dumps(value, indent=1) + "\n")
+
+    def _text(self, name: str, text: str) -> None:
+        _write(self.path / name, text.encode())
+
+
+class Progress:
+    """A live bar with rate and time left on a terminal; elsewhere a line now and then. Use as a context manager."""
+
+    def __init__(self, what: str, total: int, done: int = 0):
+        self.what, self.total, self.done, self.first = what, total, done, done
+        self.start = self.last = time.monotonic()
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            self._bar = Bar(*columns, console=Console(stderr=True))
+            self._task = self._bar.add_task(self.what, total=self.total, completed=self.done, note="")
+            self._bar.start()
+        else:
+            print(f"{self.what}: {self.total} to do" + (f", {self.done} done before" if self.done else ""), file=sys.stderr, flush=True)
+        return self
+
+    def advance(self, count: int = 1, **figures: float) -> None:
+        """`count` more are done; the figures are shown beside the bar."""
+        self.done += count
+        note = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
+        now = time.monotonic()
+        rate = (self.done - self.first) / max(now - self.start, 1e-9)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, note=f"{rate:.1f}/s  {note}")
+        elif now - self.last >= LOG_EVERY or self.done >= self.total:
+            self.last = now
+            left = (self.total - self.done) / max(rate, 1e-9)
+            print(f"{self.what}: {self.done}/{self.total}, {rate:.2f}/s, {left:.0f} s left  {note}", file=sys.stderr, flush=True)
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def environment() -> dict[str, Any]:
+    """Versions and commit that a run's figures depend on."""
+    versions = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
+    commit = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "--verify", "-q", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()  # fmt: skip
+    return {"vlreward": __version__, "python": platform.python_version(), "versions": versions, "git": commit or None}
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and Python."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Aside first, then renamed: a reader sees the old file or the new one."""
+    aside = path.with_name(path.name + ".writing")
+    aside.write_bytes(data)
+    os.replace(aside, path)
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value
+
+
+def _scores(table: RewardTable, row: int) -> dict[str, float | None]:
+    return {name: _number(table.scores[row, column].item()) for column, name in enumerate(table.names)}

@@ -1,0 +1,42 @@
+"""Means with 95 % intervals, the form in which every held-out figure is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over `count` finite values with its 95 % interval (Student's t); NaN where there is nothing to average."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}] (n={self.count})"
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """95 % interval of the mean of independent values; values that are not finite are left out."""
+    from scipy import stats
+
+    data = np.asarray(list(values), dtype=np.float64)
+    data = data[np.isfinite(data)]
+    if len(data) == 0:
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    mean = float(data.mean())
+    if len(data) == 1:
+        return Interval(mean, float("nan"), float("nan"), 1)
+    half = float(stats.t.ppf(0.975, len(data) - 1) * data.std(ddof=1) / len(data) ** 0.5)
+    return Interval(mean, mean - half, mean + half, len(data))
+
+
+def paired_gain(before: Sequence[float], after: Sequence[float]) -> Interval:
+    """95 % interval of the mean change over the same held-out samples (paired differences)."""
+    assert len(before) == len(after), "a paired gain needs the same samples before and after"
+    return interval([b - a for a, b in zip(before, after, strict=True)])

@@ -1,0 +1,149 @@
+"""Every record that crosses a stage.
+
+Shape letters: B rollouts in a batch, R reward terms, G rollouts of one sample, S denoising steps, T tokens,
+F frames, C H W channels, height and width in pixels, A answered boxes, W wanted boxes, L labels.
+Pictures are [C,H,W] and clips [F,C,H,W], float in [0, 1], RGB. Boxes are xyxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+if TYPE_CHECKING:
+    from vlreward.data.media import Visual
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One task: a prompt, the visuals it is about (in order; none when a picture is to be made), and what a right attempt looks like."""
+
+    id: str
+    prompt: str
+    visuals: tuple[Visual, ...] = ()
+    target: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """One attempt at a sample: words written, a picture or clip made, or neither (a given pair is scored as it is)."""
+
+    sample: Sample
+    text: str | None = None
+    made: Visual | None = None
+    group: int = 0
+    """Rollouts with the same number are compared with each other; the sampler assigns it."""
+
+    @property
+    def visual(self) -> Visual | None:
+        """What is judged: what was made, else the sample's first visual."""
+        if self.made is not None:
+            return self.made
+        return self.sample.visuals[0] if self.sample.visuals else None
+
+    @property
+    def words(self) -> str:
+        """The words judged against it: what was written, else the prompt."""
+        return self.sample.prompt if self.text is None else self.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A span of characters of a rollout's text with a reward of its own, for credit finer than the whole answer."""
+
+    start: int
+    end: int
+    reward: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A box the judge looked at, which the report draws on the picture."""
+
+    box: tuple[float, float, float, float]
+    """xyxy in pixels of the judged picture"""
+    role: Literal["answered", "wanted", "found"]
+    label: str = ""
+
+
+@dataclass(kw_only=True)
+class RewardOutput:
+    """What one reward says of B rollouts. NaN: does not apply. A row with an error: the judge broke (its score is NaN too)."""
+
+    scores: torch.Tensor
+    """[B]"""
+    parts: dict[str, torch.Tensor] = field(default_factory=dict)
+    """name -> [B], what the score was made of"""
+    segments: list[list[Segment]] = field(default_factory=list)
+    """Per rollout, or empty when the reward has none."""
+    notes: list[str] = field(default_factory=list)
+    """One line a rollout for a human ('2 of 3 objects; missing: red circle'), or empty."""
+    marks: list[list[Mark]] = field(default_factory=list)
+    """Per rollout, or empty when there is nothing to draw."""
+    errors: list[str | None] = field(default_factory=list)
+    """Per rollout, or empty when nothing broke."""
+
+    def __post_init__(self):
+        count = len(self.scores)
+        self.notes = self.notes or [""] * count
+        self.errors = self.errors or [None] * count
+        self.marks = self.marks or [[] for _ in range(count)]
+        self.segments = self.segments or [[] for _ in range(count)]
+
+    @property
+    def broken(self) -> torch.Tensor:
+        """[B] bool"""
+        return torch.tensor([error is not None for error in self.errors], dtype=torch.bool)
+
+
+@dataclass(kw_only=True)
+class RewardTable:
+    """A composite's scores, one column a term, before any aggregation across terms."""
+
+    names: tuple[str, ...]
+    weights: torch.Tensor
+    """[R] float64"""
+    scores: torch.Tensor
+    """[B,R]; NaN where a term does not apply or broke"""
+    outputs: Mapping[str, RewardOutput]
+    """The terms' own outputs, by name."""
+
+    @property
+    def broken(self) -> torch.Tensor:
+        """[B] bool: at least one term's judge broke on this rollout."""
+        columns = [self.outputs[name].broken for name in self.names]
+        return torch.stack(columns, 1).any(1)
+
+    @property
+    def total(self) -> torch.Tensor:
+        """[B] weighted sum over the terms that apply; NaN where none does or one broke."""
+        applies = ~self.scores.isnan()
+        total = (self.scores.nan_to_num() * self.weights.to(self.scores.dtype)).sum(1)
+        return total.masked_fill(~applies.any(1) | self.broken, float("nan"))
+
+    def errors(self, row: int) -> list[str]:
+        """The errors of one rollout, each led by the term's name."""
+        found = ((name, self.outputs[name].errors[row]) for name in self.names)
+        return [f"{name}: {error}" for name, error in found if error is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A scalar to minimise and the figures to log beside it (detached)."""
+
+    value: torch.Tensor
+    metrics: Mapping[str, float]
+
+
+@dataclass(kw_only=True)
+class TrainState:
+    """Where a run stands: everything the numbers of the next step depend on, apart from weights and optimiser."""
+
+    step: int = 0
+    cursor: int = 0
+    """Samples taken from the data so far."""
+    seconds: float = 0.0
+    """Spent in earlier sittings."""
