@@ -1,0 +1,122 @@
+"""The tiny world as tasks: each turns a seed into a Sample with its ground truth in `target`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vlreward.config import Count
+from vlreward.data.media import Picture
+from vlreward.data.source import Source
+from vlreward.registry import register
+from vlreward.tiny.charts import chart
+from vlreward.tiny.motion import motion
+from vlreward.tiny.scene import RELATIONS, SHAPES, crowd, plural, relation_holds, scene
+from vlreward.tiny.signs import sign
+from vlreward.types import Sample
+
+SIDE = 96
+"""Pixels of the pictures that the tiny VLM reads."""
+HOLDOUT = 1_000_000_000
+"""Seeds from here on are for evaluation: nothing shipped was trained on them."""
+
+
+def grounding(rng: random.Random) -> Sample:
+    """Find one named object among two or three. target: boxes (one, pixels), size."""
+    view = crowd(rng, rng.randint(2, 3))
+    chosen = rng.randrange(len(view.things))
+    prompt = f"Where is the {view.things[chosen].label}?"
+    target = {"boxes": [view.boxes(SIDE)[chosen]], "size": [SIDE, SIDE], "label": view.things[chosen].label}
+    return _sample(prompt, view.picture(SIDE), target)
+
+
+def counting(rng: random.Random) -> Sample:
+    """How many of a shape. target: answer ('0' to '4')."""
+    view = crowd(rng, rng.randint(1, 4))
+    shape = rng.choice(SHAPES)
+    count = sum(thing.shape == shape for thing in view.things)
+    return _sample(f"How many {plural(shape)} are there?", view.picture(SIDE), {"answer": str(count)})
+
+
+def color(rng: random.Random) -> Sample:
+    """The colour of a shape that is there once. target: answer."""
+    view = scene(rng, max_things=1)
+    return _sample(f"What color is the {view.things[0].shape}?", view.picture(SIDE), {"answer": view.things[0].color})
+
+
+def relation(rng: random.Random) -> Sample:
+    """Whether a relation holds between two objects. target: answer (yes or no)."""
+    view = crowd(rng, 2)
+    first, second = view.things
+    name = rng.choice(RELATIONS)
+    holds = relation_holds(name, *view.boxes(SIDE))
+    return _sample(f"Is the {first.label} {name} the {second.label}?", view.picture(SIDE), {"answer": "yes" if holds else "no"})
+
+
+def objects(rng: random.Random) -> Sample:
+    """A picture to be made. target: objects and relations for `object_match`."""
+    view = scene(rng)
+    return Sample(id="", prompt=view.caption, target=view.target)
+
+
+def captions(rng: random.Random) -> Sample:
+    """A picture with its true caption. target: objects and relations."""
+    view = scene(rng)
+    return Sample(id="", prompt=view.caption, visuals=(Picture(view.picture(SIDE)),), target=view.target)
+
+
+def signs(rng: random.Random) -> Sample:
+    """A printed sign. target: text (its transcription)."""
+    view = sign(rng)
+    return _sample("What is written here?", view.picture(), {"text": view.text})
+
+
+def charts(rng: random.Random) -> Sample:
+    """A chart with a question. target: answer, table (DePlot notation)."""
+    view = chart(rng)
+    question, answer = view.question
+    return _sample(question, view.picture(), {"answer": answer, "table": view.table})
+
+
+def motions(rng: random.Random) -> Sample:
+    """A clip with its caption. target: tubes ([frame][thing] boxes in pixels), labels."""
+    view = motion(rng)
+    target = {"tubes": view.boxes(SIDE), "labels": [thing.label for thing in view.start.things]}
+    return Sample(id="", prompt=view.caption, visuals=(view.clip(SIDE),), target=target)
+
+
+TASKS: dict[str, Callable[[random.Random], Sample]] = {
+    task.__name__: task for task in (grounding, counting, color, relation, objects, captions, signs, charts, motions)
+}
+
+
+@register("tiny")
+@dataclass(kw_only=True)
+class TinySource(Source):
+    """Samples of the tiny world, made as they are read: sample i of a seed is the same on every machine."""
+
+    task: Literal["grounding", "counting", "color", "relation", "objects", "captions", "signs", "charts", "motions"]
+    count: Count
+    seed: int = 0
+    holdout: bool = False
+    """Take seeds that no shipped model was trained on."""
+
+    def __iter__(self) -> Iterator[Sample]:
+        base = (HOLDOUT if self.holdout else 0) + self.seed * 1_000_003
+        for index in range(self.count):
+            yield make(self.task, base + index)
+
+    def __len__(self) -> int:
+        return self.count
+
+
+def make(task: str, seed: int) -> Sample:
+    """The sample of a task that follows from a seed; its id names both."""
+    made = TASKS[task](random.Random(f"{task}/{seed}"))
+    return Sample(id=f"{task}-{seed}", prompt=made.prompt, visuals=made.visuals, target=made.target)
+
+
+def _sample(prompt: str, picture: object, target: dict) -> Sample:
+    return Sample(id="", prompt=prompt, visuals=(Picture(picture),), target=target)  # type: ignore[arg-type]
