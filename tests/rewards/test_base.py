@@ -1,0 +1,87 @@
+import math
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from vlreward.errors import RewardError
+from vlreward.registry import parts
+from vlreward.rewards.base import Reward
+from vlreward.types import RewardOutput
+
+
+@dataclass(kw_only=True)
+class Word(Reward):
+    """1 for 'good'; breaks on 'crash', leaves the bounds on 'wild'."""
+
+    kind = "word"
+    needs = ("text", "target.answer")
+
+    def one(self, rollout):
+        if rollout.text == "crash":
+            raise RewardError("the judge is out")
+        return {"good": 1.0, "wild": 7.0, "infinite": math.inf}.get(rollout.text or "", 0.0)
+
+
+def test_a_missing_need_is_nan_and_the_reward_is_not_asked(rollout):
+    output = Word().score([rollout("good", answer="x"), rollout(None, answer="x"), rollout("crash")])
+    assert output.scores[0] == 1.0
+    assert output.scores[1:].isnan().all()
+    assert output.errors == [None, None, None]
+
+
+def test_a_broken_judge_costs_one_row_and_says_why(rollout):
+    output = Word().score([rollout("crash", answer="x"), rollout("good", answer="x")])
+    assert output.errors == ["the judge is out", None]
+    assert output.scores[0].isnan()
+    assert output.scores[1] == 1.0
+    assert output.broken.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("text", ["wild", "infinite"])
+def test_a_score_outside_of_the_bounds_counts_as_broken(rollout, text):
+    output = Word().score([rollout(text, answer="x")])
+    assert "outside of its bounds [0, 1]" in (output.errors[0] or "")
+    assert output.scores[0].isnan()
+
+
+def test_a_batch_that_breaks_as_a_whole_breaks_every_row_of_it(rollout):
+    @dataclass(kw_only=True)
+    class Dead(Reward):
+        kind = "dead"
+        needs = ("text",)
+
+        def batch(self, rollouts):
+            raise ConnectionError("no route")
+
+    output = Dead().score([rollout("a"), rollout(None), rollout("b")])
+    assert output.errors == ["ConnectionError: no route", None, "ConnectionError: no route"]
+
+
+def test_models_are_loaded_once(rollout):
+    loads = []
+
+    @dataclass(kw_only=True)
+    class Heavy(Reward):
+        kind = "heavy"
+
+        def load(self, device):
+            loads.append(device)
+
+        def batch(self, rollouts):
+            return RewardOutput(scores=torch.zeros(len(rollouts)))
+
+    reward = Heavy()
+    reward.score([rollout("a")])
+    reward.score([rollout("b")])
+    assert loads == ["cpu"]
+
+
+@pytest.mark.parametrize("name", list(parts("rewards")))
+def test_every_shipped_reward_names_its_source_its_range_and_its_known_cheats(name):
+    cls = parts("rewards")[name]
+    about = cls.__doc__ or ""
+    assert "Known cheats:" in about, f"{name} names no cheats"
+    assert "In [" in about or "1 if" in about or "bounds of" in about, f"{name} gives no range in its docstring"
+    if name not in ("product", "minimum"):
+        assert "Source:" in about, f"{name} names no source"

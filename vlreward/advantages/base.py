@@ -1,0 +1,56 @@
+"""From a reward table to advantages; the VLM trainer and the flow trainer use the same parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from vlreward.types import RewardTable
+
+
+@dataclass(kw_only=True)
+class Advantage:
+    """Base of all advantages."""
+
+    family: ClassVar[str] = "advantages"
+
+    def __call__(self, table: RewardTable, group_B: torch.Tensor) -> torch.Tensor:
+        """[B] float64. `group_B` is int64; rows whose total is NaN (nothing applies, or a judge broke) get 0 and touch no statistics."""
+        raise NotImplementedError(f"{type(self).__name__} must define __call__")
+
+
+def group_statistics(value_B: torch.Tensor, group_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean, standard deviation (unbiased) and spread (max - min) of each row's group, laid out per row: three [B] float64.
+
+    NaN values are left out; a group with fewer than two values has deviation and spread 0.
+    """
+    assert group_B.dtype == torch.int64, f"group ids are int64, not {group_B.dtype}"
+    value, valid = value_B.to(torch.float64).nan_to_num(), ~value_B.isnan()
+    _, index = torch.unique(group_B, return_inverse=True)
+    size = int(index.max()) + 1 if len(index) else 0
+
+    def add(values: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(size, dtype=torch.float64).index_add_(0, index, values.to(torch.float64))[index]
+
+    count = add(valid)
+    mean = add(value * valid) / count.clamp(min=1)
+    deviation = (add(((value - mean) * valid) ** 2) / (count - 1).clamp(min=1)).sqrt()
+    high = torch.full((size,), -float("inf"), dtype=torch.float64).scatter_reduce(
+        0, index, value.masked_fill(~valid, -float("inf")), "amax"
+    )
+    low = torch.full((size,), float("inf"), dtype=torch.float64).scatter_reduce(0, index, value.masked_fill(~valid, float("inf")), "amin")
+    spread = torch.where(count > 1, (high - low)[index], 0.0)
+    return mean, deviation * (count > 1), spread
+
+
+def dead_fraction(table: RewardTable, group_B: torch.Tensor) -> float:
+    """Share of groups in which all totals are equal, so that nothing can be learned from them."""
+    _, _, spread = group_statistics(table.total, group_B)
+    per_group = {int(g): float(s) for g, s in zip(group_B, spread, strict=True)}
+    return sum(s <= DEAD for s in per_group.values()) / max(1, len(per_group))
+
+
+DEAD = 1e-6
+"""A group whose totals differ by no more than this is constant; float noise must not be divided by its own deviation."""

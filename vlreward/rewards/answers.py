@@ -1,0 +1,81 @@
+"""Rewards on written answers: is the format kept, is the answer right?"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+from vlreward.errors import DataError
+from vlreward.registry import register
+from vlreward.rewards.base import Reward
+from vlreward.types import Rollout
+
+ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
+
+
+def final_answer(text: str) -> tuple[str, int, int] | None:
+    """What stands in the last complete `<answer>...</answer>`, with its character span; None without one."""
+    found = list(ANSWER.finditer(text))
+    return (found[-1].group(1).strip(), found[-1].start(1), found[-1].end(1)) if found else None
+
+
+def normalize(text: str) -> str:
+    """NFKC, casefolded, runs of whitespace as one space, no space at the ends."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+@register("answer_format")
+@dataclass(kw_only=True)
+class AnswerFormat(Reward):
+    """1 if the text is exactly one `<answer>...</answer>`, after at most one `<think>...</think>`; else 0.
+
+    `style: answer` allows no thinking part, `think` demands one. Nothing but whitespace may stand around the parts.
+
+    Source: the format reward of DeepSeek-R1 (arXiv 2501.12948) and VLM-R1 (arXiv 2504.07615).
+
+    Known cheats: several answers, hoping that one is counted (0: tags may occur once); tags nested in tags (0); an empty answer
+    (0); a right format around nonsense is worth 1 by design, so keep its weight small or put it in a gate.
+    """
+
+    style: Literal["answer", "think", "any"] = "answer"
+    needs = ("text",)
+
+    def one(self, rollout: Rollout) -> float:
+        text = (rollout.text or "").strip()
+        think = {"answer": "", "think": r"<think>(?P<think>.+?)</think>\s*", "any": r"(?:<think>(?P<think>.+?)</think>\s*)?"}[self.style]
+        match = re.fullmatch(think + r"<answer>(?P<answer>.+?)</answer>", text, re.DOTALL)
+        if not match:
+            return 0.0
+        inner = [part for part in match.groupdict().values() if part is not None]
+        return float(all(part.strip() and not re.search(r"</?(?:answer|think)>", part) for part in inner))
+
+
+@register("exact_match")
+@dataclass(kw_only=True)
+class ExactMatch(Reward):
+    """1 if the answer equals `target.answer` (or one of several) after normalisation, else 0.
+
+    The answer is the last `<answer>...</answer>`, or the whole text where the tags are missing and `tags` is false. Normalised by
+    NFKC, case folding and whitespace.
+
+    Source: exact match as in SQuAD (arXiv 1606.05250), without its removal of articles and punctuation.
+
+    Known cheats: listing every option (not equal, so 0); giving several tagged answers (only the last counts; pair with
+    `answer_format`, which gives such a text 0); an empty answer to an empty target (an empty target is refused as broken data).
+    """
+
+    tags: bool = True
+    needs = ("text", "target.answer")
+
+    def one(self, rollout: Rollout) -> tuple[float, str]:
+        wanted = rollout.sample.target["answer"]
+        options = [normalize(str(option)) for option in (wanted if isinstance(wanted, list | tuple) else [wanted])]
+        if not options or not all(options):
+            raise DataError(f"target.answer is {wanted!r}, expected a text or a list of texts, none empty")
+        found = final_answer(rollout.text or "")
+        if found is None and self.tags:
+            return 0.0, "no <answer>...</answer>"
+        answer = normalize(found[0] if found else rollout.text or "")
+        return float(answer in options), f"answered {answer!r}, wanted {' or '.join(map(repr, options))}"

@@ -1,0 +1,136 @@
+"""The reward: a plain object that judges rollouts, one by one or in a batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from vlreward.errors import DataError, RewardError
+from vlreward.types import RewardOutput, Rollout
+
+
+@dataclass(kw_only=True)
+class Reward:
+    """Base of all rewards; the subclass's fields are its configuration keys.
+
+    Override `one` (a score, or a score with a note, for one rollout) or `batch` (a RewardOutput for several). Callers use `score`.
+    Three outcomes: a low number (judged, and bad), NaN (does not apply), RewardError (the judge broke). A malformed answer is the first.
+    """
+
+    family: ClassVar[str] = "rewards"
+    kind: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Of 'text', 'visual', 'target.<name>'; a rollout that lacks one gets NaN without the reward being called."""
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    """Checked at every call; a score outside counts as a broken judge."""
+    scope: ClassVar[Literal["rollout", "group"]] = "rollout"
+    """'group': `batch` is called with whole groups, since a score depends on the others of its group."""
+    differentiable: ClassVar[bool] = False
+    """True: scores carry gradient to `made`."""
+
+    def load(self, device: str) -> None:
+        """Bring models into memory; called once, before the first score."""
+
+    def one(self, rollout: Rollout) -> float | tuple[float, str]:
+        """The score of one rollout, alone or with a note for the reader."""
+        raise NotImplementedError(f"{type(self).__name__} must define `one` or `batch`")
+
+    def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
+        """Scores of several rollouts; by default one after the other, so that one failure costs one row."""
+        scores, notes, errors = [], [], []
+        for rollout in rollouts:
+            score, note, error = float("nan"), "", None
+            try:
+                result = self.one(rollout)
+                score, note = result if isinstance(result, tuple) else (result, "")
+            except NotImplementedError:
+                raise
+            except Exception as failure:
+                error = explain(failure)
+            scores.append(float(score))
+            notes.append(note)
+            errors.append(error)
+        return RewardOutput(scores=torch.tensor(scores, dtype=torch.float64), notes=notes, errors=errors)
+
+    def score(self, rollouts: Sequence[Rollout], device: str = "cpu") -> RewardOutput:
+        """Judge B rollouts: skips those that lack what the reward needs, contains failures, checks bounds."""
+        self.prepare(device)
+        rows = [i for i, rollout in enumerate(rollouts) if all(has(rollout, need) for need in self.needs)]
+        chosen = [rollouts[i] for i in rows]
+        try:
+            output = self.batch(chosen) if chosen else RewardOutput(scores=torch.zeros(0, dtype=torch.float64))
+        except NotImplementedError:
+            raise
+        except Exception as failure:
+            output = failed(len(chosen), explain(failure))
+        assert output.scores.shape == (len(chosen),), f"{self.kind} gave scores {tuple(output.scores.shape)} for {len(chosen)} rollouts"
+        self._check(output)
+        return output if len(rows) == len(rollouts) else spread(output, rows, len(rollouts))
+
+    def prepare(self, device: str = "cpu") -> None:
+        """Load once; later calls do nothing."""
+        if not self.__dict__.get("_loaded"):
+            self.load(device)
+            self.__dict__["_loaded"] = True
+
+    def _check(self, output: RewardOutput) -> None:
+        low, high = self.bounds
+        slack = 1e-6 * max(1.0, high - low if math.isfinite(high - low) else 1.0)
+        for i, value in enumerate(output.scores.detach().tolist()):
+            if output.errors[i] is None and not math.isnan(value) and not low - slack <= value <= high + slack:
+                output.errors[i] = f"scored {value:g}, outside of its bounds [{low:g}, {high:g}]"
+        if any(output.errors):
+            output.scores = output.scores.masked_fill(output.broken, float("nan"))
+
+
+def has(rollout: Rollout, need: str) -> bool:
+    """Whether a rollout carries what a reward's `needs` names."""
+    if need == "text":
+        return rollout.text is not None
+    if need == "visual":
+        return rollout.visual is not None
+    assert need.startswith("target."), f"unknown need {need!r}; a need is 'text', 'visual' or 'target.<name>'"
+    return rollout.sample.target.get(need.removeprefix("target.")) is not None
+
+
+def spread(output: RewardOutput, rows: Sequence[int], count: int) -> RewardOutput:
+    """The output for `rows` laid into one for `count` rollouts, NaN elsewhere."""
+
+    def lay(values: torch.Tensor) -> torch.Tensor:
+        index = torch.tensor(rows, dtype=torch.long, device=values.device)
+        return torch.full((count,), float("nan"), dtype=values.dtype, device=values.device).index_copy(0, index, values)
+
+    wide = RewardOutput(scores=lay(output.scores), parts={name: lay(values) for name, values in output.parts.items()})
+    for place, row in enumerate(rows):
+        wide.notes[row], wide.errors[row] = output.notes[place], output.errors[place]
+        wide.segments[row], wide.marks[row] = output.segments[place], output.marks[place]
+    return wide
+
+
+def failed(count: int, error: str) -> RewardOutput:
+    """The output of a judge that broke on all of `count` rollouts."""
+    return RewardOutput(scores=torch.full((count,), float("nan"), dtype=torch.float64), errors=[error] * count)
+
+
+def explain(failure: Exception) -> str:
+    """One line that names a failure."""
+    text = str(failure).strip().splitlines()
+    if isinstance(failure, RewardError | DataError) and text:
+        return text[0]
+    return f"{type(failure).__name__}: {text[0] if text else 'no message'}"
+
+
+def card(cls: type[Reward]) -> Mapping[str, Any]:
+    """What `vlreward list rewards` prints of a reward."""
+    return {
+        "name": cls.kind,
+        "needs": list(cls.needs),
+        "bounds": list(cls.bounds),
+        "scope": cls.scope,
+        "differentiable": cls.differentiable,
+        "about": (cls.__doc__ or "").strip(),
+    }
