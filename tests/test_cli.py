@@ -1,0 +1,49 @@
+import pytest
+
+from vlreward.cli import main, parser
+from vlreward.registry import PACKAGES, parts
+
+
+def test_help_shows_examples_for_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    for command in ("score", "train-vlm", "align", "eval", "report", "list"):
+        assert f"vlreward {command}" in said, f"no example of {command}"
+    assert parser().prog == "vlreward"
+
+
+def test_every_family_and_part_is_listed_with_its_first_line(capsys):
+    assert main(["list"]) == 0
+    said = capsys.readouterr().out
+    for family in PACKAGES:
+        assert f"{family}:" in said
+        for name, cls in parts(family).items():
+            assert f"  {name}" in said
+            assert cls.__doc__, f"{family} {name} has no docstring"
+
+
+def test_a_reward_card_tells_cheats_keys_and_needs(capsys):
+    assert main(["list", "rewards", "box_iou"]) == 0
+    said = capsys.readouterr().out
+    for part in ("Known cheats:", "arXiv", "floor", "= 0.0", "target.boxes"):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["list", "reward"], "no family is called 'reward'"),
+        (["list", "rewards", "box_io"], "Did you mean 'box_iou'?"),
+        (["score", "nowhere.yaml"], "there is no configuration file 'nowhere.yaml'"),
+        (["eval", "nowhere.yaml"], "there is no configuration file 'nowhere.yaml'"),
+        (["report", "nowhere"], "nowhere"),
+    ],
+)
+def test_the_users_fault_is_one_line_and_exit_code_two(arguments, message, capsys):
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert "Traceback" not in said

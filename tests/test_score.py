@@ -1,0 +1,107 @@
+import json
+
+import pytest
+from PIL import Image
+
+from vlreward.cli import main
+from vlreward.data.media import Picture
+from vlreward.tiny.tasks import make
+
+CONFIG = """\
+run: {{name: pairs, folder: {folder}}}
+data: {{path: {folder}/rows.jsonl}}
+rewards: [{{kind: object_match}}]
+keep: {{at_least: 0.9}}
+batch: 4
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Six good tiny-world rows and three bad ones."""
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    for i in range(6):
+        sample = make("captions", i)
+        picture = sample.visuals[0]
+        assert isinstance(picture, Picture)
+        picture.pil.save(tmp_path / f"{i}.png")
+        target = dict(make("captions", i if i % 2 == 0 else i + 50).target)
+        rows.append({"id": str(i), "image": f"{i}.png", "caption": sample.prompt, "target": target})
+    (tmp_path / "cut.png").write_bytes(b"\x89PNG")
+    rows += [
+        {"id": "cut", "image": "cut.png", "caption": "a cat", "target": rows[0]["target"]},
+        {"id": "e", "image": "0.png", "caption": ""},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{broken\n")
+    (tmp_path / "c.yaml").write_text(CONFIG.format(folder=tmp_path))
+    return tmp_path
+
+
+def scores(project) -> dict:
+    return {row["id"]: row for row in map(json.loads, (project / "pairs" / "scores.jsonl").read_text().splitlines())}
+
+
+def test_rows_are_scored_and_bad_ones_reported_and_nothing_stops(project, capsys):
+    assert main(["score", "c.yaml"]) == 2
+    rows = scores(project)
+    assert len(rows) == 9
+    assert [rows[str(i)]["score"] for i in (0, 2, 4)] == [1.0, 1.0, 1.0]
+    assert max(rows[str(i)]["score"] for i in (1, 3, 5)) < 0.9
+    assert "not a readable picture" in rows["cut"]["error"]
+    assert rows["rows.jsonl:8"]["error"] == "caption is empty"
+    assert "not JSON" in rows["rows.jsonl:9"]["error"]
+    kept = [json.loads(line)["id"] for line in (project / "pairs" / "kept.jsonl").read_text().splitlines()]
+    assert sorted(kept) == ["0", "2", "4"]
+    said = capsys.readouterr().out
+    assert "6 of 9 rows scored; 2 bad rows, 1 with a broken judge; 3 kept" in said
+    summary = json.loads((project / "pairs" / "summary.json").read_text())
+    assert (summary["rows"], summary["scored"], summary["bad"], summary["broken"], summary["kept"]) == (9, 6, 2, 1, 3)
+    assert (project / "pairs" / "report.html").is_file()
+
+
+def test_running_again_skips_what_is_done_and_ends_the_same(project):
+    main(["score", "c.yaml"])
+    file = project / "pairs" / "scores.jsonl"
+    whole = file.read_text()
+    lines = whole.splitlines(keepends=True)
+    file.write_text("".join(lines[:5]) + lines[5][:20])
+    for i in range(4):
+        (project / f"{i}.png").unlink()
+    main(["score", "c.yaml", "--resume"])
+    assert file.read_text() == whole
+
+
+def test_all_good_rows_give_exit_code_zero(project):
+    rows = (project / "rows.jsonl").read_text().splitlines()[:6]
+    (project / "rows.jsonl").write_text("\n".join(rows))
+    assert main(["score", "c.yaml"]) == 0
+
+
+def test_matched_pairs_win(project, capsys):
+    data = "data={kind: mismatched, of: {kind: tiny, task: captions, count: 24, holdout: true}}"
+    assert main(["score", "c.yaml", data]) == 0
+    wins = json.loads((project / "pairs" / "summary.json").read_text())["matched_wins"]
+    assert wins["object_match"]["count"] == 24
+    assert wins["object_match"]["wins"] > 0.95
+    assert "matched wins by object_match" in capsys.readouterr().out
+
+
+def test_a_reward_from_a_file_of_ones_own_scores(project):
+    (project / "my_reward.py").write_text(
+        "from dataclasses import dataclass\nfrom vlreward.rewards.base import Reward\n"
+        "@dataclass(kw_only=True)\nclass Brightness(Reward):\n    needs = ('visual',)\n"
+        "    def one(self, rollout):\n        return float(rollout.visual.tensor.mean())\n"
+    )
+    main(["score", "c.yaml", "rewards=[{kind: 'my_reward.py:Brightness'}]"])
+    rows = scores(project)
+    assert 0.5 < rows["0"]["score"] < 1
+    assert "not a readable picture" in rows["cut"]["error"]
+
+
+def test_the_response_is_scored_instead_of_the_prompt(project):
+    Image.new("RGB", (8, 8)).save(project / "b.png")
+    row = {"id": "a", "image": "b.png", "prompt": "What is it?", "response": "<answer>black</answer>", "target": {"answer": "black"}}
+    (project / "rows.jsonl").write_text(json.dumps(row))
+    assert main(["score", "c.yaml", "rewards=[exact_match]"]) == 0
+    assert scores(project)["a"]["score"] == 1.0

@@ -1,0 +1,159 @@
+"""`vlreward score`: rows of pictures and words -> scores.jsonl, the kept subset, a summary and a report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+
+from vlreward.config import Count, load
+from vlreward.data.source import BadRow, Source
+from vlreward.report.build import write_report
+from vlreward.rewards.composite import Composite
+from vlreward.run import Progress, Run, RunFolder
+from vlreward.statistics import interval
+from vlreward.types import Rollout, Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """Which rows go into kept.jsonl."""
+
+    at_least: float
+    """Total score from which a row is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The configuration of `vlreward score`."""
+
+    run: Run
+    data: Source
+    rewards: Composite
+    keep: Keep | None = None
+    batch: Count = 32
+    device: str = "cpu"
+    shown: Count = 200
+    """Rows whose pictures are stored for the report."""
+
+
+def main(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
+    """Score every row; 0 if all rows could be read and judged, 2 if some could not (they are in scores.jsonl with their error)."""
+    config, _ = load(path, overrides, Score)
+    started = time.monotonic()
+    folder = RunFolder.open(config.run, "score", config, resume=resume, fresh=fresh)
+    config.rewards.load(config.device)
+    file = folder.path / "scores.jsonl"
+    known = folder.read("scores.jsonl")
+    file.write_text("".join(json.dumps(row) + "\n" for row in known))
+    done = {row["id"] for row in known}
+    rows = list(config.data)
+    todo = iter([row for row in rows if row.id not in done])
+    with Progress("score", len(rows), len(done)) as progress, file.open("a") as out:
+        while batch := list(islice(todo, config.batch)):
+            for row in _score(batch, config, folder, len(done)):
+                out.write(json.dumps(row) + "\n")
+                done.add(row["id"])
+            out.flush()
+            progress.advance(len(batch))
+    scored = folder.read("scores.jsonl")
+    summary = summarize(scored, config.rewards.names) | {"seconds": round(time.monotonic() - started, 1)}
+    summary["kept"] = _keep(scored, rows, config.keep, folder)
+    folder.summary(summary)
+    folder.status("done")
+    page = write_report(folder.path)
+    _tell(summary, file, page)
+    return 2 if summary["bad"] or summary["broken"] else 0
+
+
+def _score(batch: list[Sample | BadRow], config: Score, folder: RunFolder, before: int) -> Iterator[dict[str, Any]]:
+    """One output row for each row of the batch, in order."""
+    samples = [row for row in batch if isinstance(row, Sample)]
+    rollouts = [Rollout(sample=sample, text=sample.target.get("response")) for sample in samples]
+    if rollouts:
+        with torch.no_grad():
+            table = config.rewards(rollouts, config.device)
+        shown = range(min(len(rollouts), max(0, config.shown - before)))
+        folder.rollouts("score", 0, rollouts, table, shown)
+        total = table.total.tolist()
+    place = 0
+    for row in batch:
+        if isinstance(row, BadRow):
+            yield {"id": row.id, "error": row.error}
+            continue
+        values = {name: _finite(table.scores[place, column].item()) for column, name in enumerate(table.names)}
+        output: dict[str, Any] = {"id": row.id, "prompt": row.prompt, "score": _finite(total[place]), "scores": values}
+        notes = {name: table.outputs[name].notes[place] for name in table.names if table.outputs[name].notes[place]}
+        errors = table.errors(place)
+        output |= ({"notes": notes} if notes else {}) | ({"error": "; ".join(errors)} if errors else {})
+        output |= {key: row.target[key] for key in ("pair", "matched") if key in row.target}
+        yield output
+        place += 1
+
+
+def summarize(rows: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
+    """Counts, mean with interval of every term, and how often matched pairs win."""
+    judged = [row for row in rows if "scores" in row]
+
+    def values(name: str) -> list[float]:
+        found = (row["score"] if name == "total" else row["scores"][name] for row in judged)
+        return [value for value in found if value is not None]
+
+    terms = {name: interval(values(name)) for name in ("total", *names)}
+    return {
+        "command": "score",
+        "rows": len(rows),
+        "scored": len(values("total")),
+        "bad": len(rows) - len(judged),
+        "broken": sum("error" in row for row in judged),
+        "terms": {name: {"mean": i.mean, "low": i.low, "high": i.high, "count": i.count} for name, i in terms.items() if i.count},
+        "matched_wins": matched_wins(judged, names),
+    }
+
+
+def matched_wins(rows: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
+    """Share of pairs in which the matched row scores higher than the mismatched one (a tie is half a win), by term and in total."""
+    pairs: dict[str, dict[bool, dict[str, Any]]] = defaultdict(dict)
+    for row in rows:
+        if "pair" in row and "matched" in row:
+            pairs[row["pair"]][bool(row["matched"])] = row
+    wins: dict[str, list[float]] = defaultdict(list)
+    for pair in pairs.values():
+        if len(pair) == 2:
+            for name in ("total", *names):
+                right, wrong = (p["score"] if name == "total" else p["scores"][name] for p in (pair[True], pair[False]))
+                if right is not None and wrong is not None:
+                    wins[name].append(float(right > wrong) + 0.5 * float(right == wrong))
+    shares = {name: interval(values) for name, values in wins.items()}
+    return {name: {"wins": i.mean, "low": i.low, "high": i.high, "count": i.count} for name, i in shares.items()}
+
+
+def _keep(scored: list[dict[str, Any]], rows: list[Sample | BadRow], keep: Keep | None, folder: RunFolder) -> int:
+    """Write kept.jsonl: the id, words and score of every row that reaches the bar, best first."""
+    if keep is None:
+        return 0
+    good = [row for row in scored if row.get("score") is not None and row["score"] >= keep.at_least]
+    good.sort(key=lambda row: -row["score"])
+    lines = [json.dumps({"id": row["id"], "prompt": row["prompt"], "score": row["score"]}) + "\n" for row in good]
+    (folder.path / "kept.jsonl").write_text("".join(lines))
+    return len(good)
+
+
+def _tell(summary: dict[str, Any], file: Any, page: Any) -> None:
+    judged = f"{summary['scored']} of {summary['rows']} rows scored"
+    print(f"{judged}; {summary['bad']} bad rows, {summary['broken']} with a broken judge; {summary['kept']} kept")
+    for name, term in summary["terms"].items():
+        print(f"  {name:16} {term['mean']:.3f} [{term['low']:.3f}, {term['high']:.3f}]  n={term['count']}")
+    for name, share in summary["matched_wins"].items():
+        print(f"  matched wins by {name}: {share['wins']:.1%} of {share['count']} pairs")
+    print(f"scores: {file}\nreport: {page}")
+
+
+def _finite(value: float) -> float | None:
+    return value if value == value else None
