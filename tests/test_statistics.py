@@ -3,7 +3,7 @@ import math
 import pytest
 from scipy import stats
 
-from vlreward.statistics import interval, paired_gain
+from vlreward.statistics import interval, paired_gain, share
 
 
 def test_the_interval_is_students():
@@ -18,6 +18,15 @@ def test_nothing_and_one_value_have_no_interval():
     assert math.isnan(interval([]).mean)
     assert interval([2.0]).mean == 2.0
     assert math.isnan(interval([2.0]).low)
+
+
+def test_a_share_has_the_wilson_interval():
+    wanted = stats.binomtest(18, 20).proportion_ci(method="wilson")
+    got = share([1.0] * 18 + [0.0] * 2)
+    assert (got.mean, got.low, got.high) == pytest.approx((0.9, wanted.low, wanted.high), abs=1e-6)
+    assert share([1.0] * 10).low < 0.75
+    assert share([1.0] * 10).high == pytest.approx(1.0)
+    assert share([]).count == 0
 
 
 def test_a_gain_is_paired():

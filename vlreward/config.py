@@ -256,6 +256,12 @@ def _line(root: yaml.Node | None, key: str) -> str:
     return f":{line}" if line else ""
 
 
+def locate(path: str | Path) -> Path:
+    """A file or folder as named from here, else from the checkout that the package is installed from; as given where neither is there."""
+    checkout = Path(__file__).parent.parent / path
+    return checkout if checkout.exists() and not Path(path).exists() else Path(path)
+
+
 def resolved(config: Any) -> Any:
     """A config as a plain tree with every default written out; parts carry their `kind`. YAML and JSON take it."""
     if hasattr(config, "to_tree"):

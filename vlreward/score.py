@@ -17,7 +17,7 @@ from vlreward.data.source import BadRow, Source
 from vlreward.report.build import write_report
 from vlreward.rewards.composite import Composite
 from vlreward.run import Progress, Run, RunFolder
-from vlreward.statistics import interval
+from vlreward.statistics import interval, share
 from vlreward.types import Rollout, Sample
 
 
@@ -130,7 +130,7 @@ def matched_wins(rows: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str
                 right, wrong = (p["score"] if name == "total" else p["scores"][name] for p in (pair[True], pair[False]))
                 if right is not None and wrong is not None:
                     wins[name].append(float(right > wrong) + 0.5 * float(right == wrong))
-    shares = {name: interval(values) for name, values in wins.items()}
+    shares = {name: share(values) for name, values in wins.items()}
     return {name: {"wins": i.mean, "low": i.low, "high": i.high, "count": i.count} for name, i in shares.items()}
 
 

@@ -36,6 +36,17 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, len(data))
 
 
+def share(wins: Sequence[float]) -> Interval:
+    """Share of wins (1, a tie 0.5, a loss 0) with its 95 % Wilson interval, which stays within [0, 1] and is honest where all are won."""
+    count = len(wins)
+    if count == 0:
+        return Interval(float("nan"), float("nan"), float("nan"), 0)
+    mean, z = sum(wins) / count, 1.959964
+    centre = (mean + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * (mean * (1 - mean) / count + z * z / (4 * count * count)) ** 0.5
+    return Interval(mean, max(0.0, centre - half), min(1.0, centre + half), count)
+
+
 def paired_gain(before: Sequence[float], after: Sequence[float]) -> Interval:
     """95 % interval of the mean change over the same held-out samples (paired differences)."""
     assert len(before) == len(after), "a paired gain needs the same samples before and after"

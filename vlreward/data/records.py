@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vlreward.config import locate
 from vlreward.data.media import Clip, Picture, Visual
 from vlreward.data.source import BadRow, Source
 from vlreward.errors import ConfigError
@@ -48,6 +49,7 @@ class FileSource(Source):
     def __post_init__(self):
         if self.path.suffix not in FORMATS:
             raise ConfigError(f"is {str(self.path)!r}, expected a file ending in {', '.join(FORMATS)}", "path")
+        self.path = locate(self.path)
         if not self.path.is_file():
             raise ConfigError(f"there is no file {str(self.path)!r}", "path")
         for name in self.columns:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as VF
 
+from vlreward.config import locate
 from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
 
@@ -62,8 +62,8 @@ def load_clip(model: str, device: str) -> Clip:
     import open_clip
 
     name, pretrained = model, None
-    if Path(model).is_dir():
-        name = f"local-dir:{model}"
+    if locate(model).is_dir():
+        name = f"local-dir:{locate(model)}"
     elif model.rpartition("/")[0] in open_clip.list_models():
         name, _, pretrained = model.rpartition("/")
     else:

@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+"""Train the tiny Stable-Diffusion-3-shaped pipeline of assets/tiny-sd3 from nothing, on scenes of the tiny world.
+
+    python scripts/build_sd3.py                      # VAE, then transformer and text encoders: about an hour on 2 cores
+    python scripts/build_sd3.py --stage flow --steps 3000
+    python scripts/build_sd3.py --stage measure      # the figures of assets/tiny-sd3/README.md again
+
+The result is an ordinary diffusers folder (StableDiffusion3Pipeline without the T5 encoder). `training.jsonl` beside it holds the
+curves. The VAE comes first and is measured first: the pictures' own `object_match` and that of their reconstructions are the ceiling
+of everything after it, and the script refuses to go on where either is under 0.95.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import random
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+from vlreward.data.media import Picture
+from vlreward.tiny.scene import COLORS, NUMBERS, RELATIONS, SHAPES, Scene, plural, scene
+
+ASSET = Path(__file__).parent.parent / "assets" / "tiny-sd3"
+SIDE = 32
+TOKENS = 12
+"""Length of a tokenised prompt; the longest caption has 10 tokens."""
+EVALUATION_SEED = 10_000_000
+
+
+class Curve:
+    """Appends rows to training.jsonl and prints them."""
+
+    def __init__(self, path: Path, stage: str):
+        self.path, self.stage, self.start = path, stage, time.time()
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows if row["stage"] != stage))
+
+    def __call__(self, **figures: float) -> None:
+        row = {"stage": self.stage, "seconds": round(time.time() - self.start), **{k: round(v, 5) for k, v in figures.items()}}
+        print(row, flush=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def scenes(count: int, seed: int) -> list[Scene]:
+    return [scene(random.Random(seed + index)) for index in range(count)]
+
+
+def pixels(items: list[Scene]) -> torch.Tensor:
+    """[B,3,H,W] in [-1, 1]"""
+    return torch.stack([Picture(item.picture(SIDE)).tensor for item in items]) * 2 - 1
+
+
+def object_match(pictures: torch.Tensor, items: list[Scene]) -> dict[str, float]:
+    """Mean `object_match` of pictures [B,3,H,W] in [-1, 1] against their scenes' captions, and the share that is fully right."""
+    from vlreward.rewards.objects import ObjectMatch
+    from vlreward.types import Rollout, Sample
+
+    rollouts = [
+        Rollout(sample=Sample(id=str(i), prompt=item.caption, target=item.target), made=Picture((picture.clamp(-1, 1) + 1) / 2))
+        for i, (picture, item) in enumerate(zip(pictures, items, strict=True))
+    ]
+    scores = ObjectMatch().score(rollouts).scores
+    return {"object_match": scores.mean().item(), "fully_right": (scores > 0.999).double().mean().item()}
+
+
+def train_vae(steps: int, curve: Curve) -> AutoencoderKL:
+    """L1 + L2 + a little KL on random scenes."""
+    torch.manual_seed(0)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=SIDE,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        shift_factor=0.0,
+        scaling_factor=1.0,
+    )
+    print(f"VAE: {sum(p.numel() for p in vae.parameters()):,} parameters")
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.05)
+    pool = pixels(scenes(20_000, seed=1))
+    for step in range(steps):
+        batch = pool[torch.randint(len(pool), (32,))]
+        posterior = vae.encode(batch).latent_dist
+        made = vae.decode(posterior.sample()).sample
+        loss = F.l1_loss(made, batch) + 2 * F.mse_loss(made, batch) + 1e-4 * posterior.kl().mean() / 64
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % 100 == 0 or step == steps - 1:
+            curve(step=step, loss=loss.item(), mse=F.mse_loss(made, batch).item(), kl=posterior.kl().mean().item())
+    latents = torch.cat([vae.encode(part).latent_dist.mode() for part in pool[:2048].split(256)]).detach()
+    vae.register_to_config(shift_factor=latents.mean().item(), scaling_factor=1 / latents.std().item())
+    return vae.eval()
+
+
+@torch.no_grad()
+def measure_vae(vae: AutoencoderKL, count: int = 512) -> tuple[dict[str, float], dict[str, float]]:
+    """`object_match` of held-out originals and of their reconstructions."""
+    items = scenes(count, EVALUATION_SEED)
+    originals = pixels(items)
+    made = torch.cat([vae.decode(vae.encode(part).latent_dist.mode()).sample for part in originals.split(128)])
+    return object_match(originals, items), object_match(made, items)
+
+
+def tokenizer(folder: Path) -> CLIPTokenizer:
+    """A CLIP tokenizer whose BPE was trained on the tiny world's words."""
+    words = [*COLORS, *SHAPES, *map(plural, SHAPES), *NUMBERS, *(word for relation in RELATIONS for word in relation.split()), "a", "and"]
+    bpe = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = [*"abcdefghijklmnopqrstuvwxyz", *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz")]
+    trainer = trainers.BpeTrainer(vocab_size=512, special_tokens=["<|startoftext|>", "<|endoftext|>"], end_of_word_suffix="</w>",
+                                  initial_alphabet=[*"abcdefghijklmnopqrstuvwxyz"], show_progress=False)  # fmt: skip
+    bpe.train_from_iterator([word for word in words for _ in range(10)], trainer)
+    state = json.loads(bpe.to_str())["model"]
+    vocabulary = state["vocab"]
+    for letter in alphabet:
+        vocabulary.setdefault(letter, len(vocabulary))
+    merges = [tuple(merge) for merge in state["merges"]]
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS)
+
+
+def text_encoder(vocabulary: int, end: int) -> CLIPTextModelWithProjection:
+    return CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=96,
+            intermediate_size=256,
+            projection_dim=64,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=TOKENS,
+            eos_token_id=end,
+            bos_token_id=0,
+            pad_token_id=end,
+        )  # fmt: skip
+    )
+
+
+def embed(encoders: list[CLIPTextModelWithProjection], ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What StableDiffusion3Pipeline.encode_prompt gives with no T5 and max_sequence_length=0: [B,T,192] and pooled [B,128]."""
+    outputs = [encoder(ids, output_hidden_states=True) for encoder in encoders]
+    return torch.cat([o.hidden_states[-2] for o in outputs], -1), torch.cat([o.text_embeds for o in outputs], -1)
+
+
+def train_flow(vae: AutoencoderKL, steps: int, batch: int, lr: float, curve: Curve) -> StableDiffusion3Pipeline:
+    """Flow matching of the transformer and both text encoders together; the exponential average of the weights is kept."""
+    torch.manual_seed(0)
+    words = tokenizer(ASSET)
+    encoders = [text_encoder(len(words), words.eos_token_id).eval() for _ in range(2)]
+    transformer = SD3Transformer2DModel(
+        sample_size=SIDE // 2, patch_size=2, in_channels=4, out_channels=4, num_layers=4, attention_head_dim=32, num_attention_heads=4,
+        joint_attention_dim=192, caption_projection_dim=128, pooled_projection_dim=128, pos_embed_max_size=SIDE // 4, qk_norm="rms_norm",
+    )  # fmt: skip
+    trained = torch.nn.ModuleList([transformer, *encoders])
+    print(f"transformer: {sum(p.numel() for p in transformer.parameters()):,} parameters, "
+          f"text encoders: {sum(p.numel() for e in encoders for p in e.parameters()):,}")  # fmt: skip
+    average = copy.deepcopy(trained)
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=lr, weight_decay=1e-2, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05)
+    items = scenes(60_000, seed=1)
+    with torch.no_grad():
+        latents = torch.cat([vae.encode(pixels(items[i : i + 500])).latent_dist.mode() for i in range(0, len(items), 500)])
+    latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
+    ids = words([item.caption for item in items], padding="max_length", return_tensors="pt").input_ids
+    empty = words("", padding="max_length", return_tensors="pt").input_ids
+    total = 0.0
+    for step in range(steps):
+        pick = torch.randint(len(items), (batch,))
+        clean, prompt = latents[pick], ids[pick].clone()
+        prompt[torch.rand(batch) < 0.1] = empty
+        sigma = torch.sigmoid(torch.randn(batch))[:, None, None, None]
+        noise = torch.randn_like(clean)
+        noisy = (1 - sigma) * clean + sigma * noise
+        tokens, pooled = embed(encoders, prompt)
+        velocity = transformer(noisy, tokens, pooled, sigma.flatten() * 1000).sample
+        loss = F.mse_loss(velocity, noise - clean)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        decay = min(0.995, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(trained.parameters()), 1 - decay)
+        total += loss.item()
+        if step % 100 == 99:
+            curve(step=step + 1, loss=total / 100)
+            total = 0.0
+        if step % 500 == 499 or step == steps - 1:
+            pipe = pipeline(vae, average, words)
+            curve(step=step + 1, **measure_flow(pipe, 128))
+            save(pipe)
+    return pipeline(vae, average, words)
+
+
+def save(pipe: StableDiffusion3Pipeline) -> None:
+    """Into assets/tiny-sd3; the index names the parts that it does without."""
+    pipe.save_pretrained(ASSET)
+    index = ASSET / "model_index.json"
+    absent = dict.fromkeys(("text_encoder_3", "tokenizer_3"), [None, None])
+    index.write_text(json.dumps(json.loads(index.read_text()) | absent, indent=2, sort_keys=True) + "\n")
+
+
+def pipeline(vae: AutoencoderKL, trained: torch.nn.ModuleList, words: CLIPTokenizer) -> StableDiffusion3Pipeline:
+    transformer, first, second = trained
+    return StableDiffusion3Pipeline(
+        transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=1.0), vae=vae,
+        text_encoder=first, tokenizer=words, text_encoder_2=second, tokenizer_2=words, text_encoder_3=None, tokenizer_3=None,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def measure_flow(pipe: StableDiffusion3Pipeline, count: int, steps: int = 8, guidance: float = 1.0) -> dict[str, float]:
+    """Prompt-following of pictures made for held-out captions, by the pipeline's own sampler."""
+    items = scenes(count, EVALUATION_SEED)
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe([item.caption for item in items], height=SIDE, width=SIDE, num_inference_steps=steps, guidance_scale=guidance,
+                max_sequence_length=0, generator=torch.Generator().manual_seed(0), output_type="pt").images  # fmt: skip
+    figures = object_match(made * 2 - 1, items)
+    sheet = torch.nn.functional.interpolate(made[:64], scale_factor=4, mode="nearest")
+    rows = [torch.cat(list(sheet[i : i + 16]), 2) for i in range(0, 64, 16)]
+    Picture(torch.cat(rows, 1)).pil.save(ASSET / "pictures.png")
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", choices=("all", "vae", "flow", "measure"), default="all")
+    parser.add_argument("--vae-steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    arguments = parser.parse_args()
+    ASSET.mkdir(parents=True, exist_ok=True)
+    log = ASSET / "training.jsonl"
+    if arguments.stage in ("all", "vae"):
+        curve = Curve(log, "vae")
+        vae = train_vae(arguments.vae_steps, curve)
+        vae.save_pretrained(ASSET / "vae")
+    vae = AutoencoderKL.from_pretrained(ASSET / "vae").eval()
+    originals, reconstructions = measure_vae(vae)
+    print("ceiling: originals", originals, "reconstructions", reconstructions, flush=True)
+    if min(originals["object_match"], reconstructions["object_match"]) < 0.95:
+        raise SystemExit("the ceiling is under 0.95: train the VAE longer before the transformer")
+    if arguments.stage in ("all", "flow"):
+        save(train_flow(vae, arguments.steps, arguments.batch, arguments.lr, Curve(log, "flow")))
+    if arguments.stage != "vae":
+        pipe = StableDiffusion3Pipeline.from_pretrained(ASSET, text_encoder_3=None, tokenizer_3=None)
+        for guidance in (1.0, 2.0, 4.0):
+            print(f"guidance {guidance}:", measure_flow(pipe, 512, guidance=guidance), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from vlreward.data.media import Clip, Picture
+from vlreward.errors import ConfigError
+from vlreward.models.clip import load_clip
+from vlreward.rewards.clip import ClipScore
+from vlreward.tiny.scene import scene
+from vlreward.tiny.tasks import HOLDOUT
+from vlreward.types import Rollout, Sample
+
+ASSET = "assets/tiny-clip"
+
+
+@pytest.fixture(autouse=True)
+def _root(monkeypatch, request):
+    monkeypatch.chdir(request.config.rootpath)
+
+
+def distinct(count: int) -> list:
+    """Held-out scenes with different captions."""
+    found, seed = {}, HOLDOUT
+    while len(found) < count:
+        view = scene(random.Random(seed))
+        found.setdefault(view.caption, view)
+        seed += 1
+    return list(found.values())
+
+
+def rollout(words: str, picture) -> Rollout:
+    return Rollout(sample=Sample(id="s", prompt=words), made=picture)
+
+
+def test_the_shipped_clip_finds_the_caption_among_32():
+    clip = load_clip(ASSET, "cpu")
+    hits = []
+    for start in range(0, 128, 32):
+        views = distinct(128)[start : start + 32]
+        image = clip.image_features([Picture(view.picture(32)) for view in views])
+        text = clip.text_features([view.caption for view in views])
+        hits += ((image @ text.T).argmax(1) == torch.arange(32)).tolist()
+    assert np.mean(hits) > 0.8
+
+
+def test_the_score_is_open_clips_own_cosine():
+    import open_clip
+
+    net, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{ASSET}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{ASSET}")
+    views = distinct(6)
+    pictures = [Picture(view.picture(96)) for view in views]
+    with torch.no_grad():
+        image = net.eval().encode_image(torch.stack([preprocess(picture.pil) for picture in pictures]), normalize=True)
+        text = net.encode_text(tokenizer([view.caption for view in views]), normalize=True)
+    wanted = 2.5 * (image * text).sum(-1).clamp(min=0)
+    got = ClipScore().score([rollout(view.caption, picture) for view, picture in zip(views, pictures)]).scores
+    assert (got - wanted).abs().max() < 0.02, "PIL rounds to whole levels when it resizes, tensors do not"
+
+
+def test_scores_do_not_depend_on_the_batch_or_on_its_order():
+    rows = [rollout(view.caption, Picture(view.picture(side))) for view, side in zip(distinct(5), (32, 96, 50, 32, 64))]
+    together = ClipScore().score(rows).scores
+    alone = torch.cat([ClipScore().score([row]).scores for row in rows])
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert torch.allclose(ClipScore().score(rows[::-1]).scores.flip(0), together, atol=1e-5)
+
+
+def test_gradient_reaches_the_pixels_and_agrees_with_finite_differences():
+    view = distinct(1)[0]
+    made = Picture(view.picture(32)).tensor.double().float().clone() * 0.8 + 0.1
+    made.requires_grad_(True)
+    reward = ClipScore()
+    score = reward.score([rollout(view.caption, Picture(made))]).scores
+    [gradient] = torch.autograd.grad(score.sum(), made)
+    direction = gradient / gradient.norm()
+    with torch.no_grad():
+        up, down = (reward.score([rollout(view.caption, Picture(made + sign * 0.05 * direction))]).scores for sign in (1, -1))
+    assert ((up - down) / 0.1).item() == pytest.approx(gradient.norm().item(), rel=0.1)
+
+
+def test_a_clip_scores_the_mean_of_its_frames():
+    first, second = (Picture(view.picture(32)) for view in distinct(2))
+    words = distinct(1)[0].caption
+    both = Clip(torch.stack([first.tensor, second.tensor]))
+    scores = ClipScore().score([rollout(words, first), rollout(words, second), rollout(words, both)]).scores
+    assert scores[2].item() == pytest.approx(scores[:2].mean().item(), abs=1e-5)
+
+
+def test_a_broken_picture_costs_its_own_row(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"")
+    view = distinct(1)[0]
+    output = ClipScore().score([rollout("x", Picture(tmp_path / "x.png")), rollout(view.caption, Picture(view.picture(32)))])
+    assert "not a readable picture" in (output.errors[0] or "")
+    assert output.scores[1] > 0.5
+    alone = ClipScore().score([rollout("x", Picture(tmp_path / "x.png"))])
+    assert alone.broken.all()
+
+
+def test_the_written_words_are_judged_before_the_prompt():
+    one, two = distinct(2)
+    picture = Picture(one.picture(32))
+    described = Rollout(sample=Sample(id="s", prompt=two.caption, visuals=(picture,)), text=one.caption)
+    scores = ClipScore().score([described, rollout(two.caption, picture), rollout(one.caption, picture)]).scores
+    assert scores[0] == pytest.approx(scores[2].item(), abs=1e-6)
+    assert scores[0] > scores[1]
+
+
+def test_a_model_that_is_not_there_is_refused_with_what_is_expected():
+    with pytest.raises(ConfigError, match="neither a folder nor open_clip's MODEL/PRETRAINED"):
+        load_clip("no/such-model", "cpu")
