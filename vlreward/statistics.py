@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +46,27 @@ def share(wins: Sequence[float]) -> Interval:
     centre = (mean + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * (mean * (1 - mean) / count + z * z / (4 * count * count)) ** 0.5
     return Interval(mean, max(0.0, centre - half), min(1.0, centre + half), count)
+
+
+def gains(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]] | None = None) -> dict[str, dict[str, float]]:
+    """Per term and for 'total', from rows of evaluation_<phase>.jsonl: mean with interval before, after, and the paired gain."""
+    out = {}
+    for name in [*before[0]["scores"], "total"]:
+        first, found = _values(before, name), {}
+        phases = {"before": interval(first)}
+        if after is not None:
+            assert [row["id"] for row in before] == [row["id"] for row in after], "the two evaluations are of different samples"
+            second = _values(after, name)
+            phases |= {"after": interval(second), "gain": paired_gain(first, second)}
+        for phase, value in phases.items():
+            found |= {phase: value.mean, f"{phase}_low": value.low, f"{phase}_high": value.high, "count": value.count}
+        out[name] = found
+    return out
+
+
+def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    found = (row["total"] if name == "total" else row["scores"][name] for row in rows)
+    return [float("nan") if value is None else float(value) for value in found]
 
 
 def paired_gain(before: Sequence[float], after: Sequence[float]) -> Interval:

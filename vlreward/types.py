@@ -7,7 +7,7 @@ Pictures are [C,H,W] and clips [F,C,H,W], float in [0, 1], RGB. Boxes are xyxy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,6 +123,15 @@ class RewardTable:
         applies = ~self.scores.isnan()
         total = (self.scores.nan_to_num() * self.weights.to(self.scores.dtype)).sum(1)
         return total.masked_fill(~applies.any(1) | self.broken, float("nan"))
+
+    def reordered(self, order: Sequence[int]) -> RewardTable:
+        """The table with its rows in another order: `order[i]` is the row that row i gets."""
+        rows = list(order)
+        outputs = {
+            name: RewardOutput(scores=output.scores[rows], errors=[output.errors[row] for row in rows])
+            for name, output in self.outputs.items()
+        }
+        return RewardTable(names=self.names, weights=self.weights, scores=self.scores[rows], outputs=outputs)
 
     def errors(self, row: int) -> list[str]:
         """The errors of one rollout, each led by the term's name."""

@@ -1,0 +1,118 @@
+"""scripts/environment.sh says in one line why it cannot go on; scripts/demo_summary.py writes the demo's figures."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TOOLS = "awk basename bash cat cut date df dirname du env grep id mkdir mktemp mv rm sed sh sha256sum tail".split()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A checkout without an environment, and bin/ with the usual tools but no Python and no apt-get."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "tree" / "scripts")
+    for name in ("constraints.txt", "pyproject.toml"):
+        (tmp_path / "tree" / name).write_text("")
+    (tmp_path / "bin").mkdir()
+    for tool in TOOLS:
+        (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
+    return tmp_path
+
+
+def tool(tree: Path, name: str, text: str) -> None:
+    (tree / "bin" / name).unlink(missing_ok=True)
+    (tree / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+    (tree / "bin" / name).chmod(0o755)
+
+
+def refusal(tree: Path, script: str = "test.sh") -> str:
+    """The one line it ends with."""
+    command = [str(tree / "bin" / "bash"), str(tree / "tree" / "scripts" / script)]
+    done = subprocess.run(command, env={"PATH": str(tree / "bin")}, cwd="/", capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def test_a_machine_without_python_is_told_so(tree):
+    assert refusal(tree) == "test.sh: Python 3.11 or newer is needed; found no python3 (set PYTHON to another one)"
+
+
+def test_an_old_python_is_named_with_its_version(tree):
+    tool(tree, "python3", '[ "$1" = --version ] && echo "Python 3.9.2" && exit 0; exit 1')
+    assert "found Python 3.9.2" in refusal(tree, "demo.sh")
+
+
+def test_a_python_without_venv_is_told_which_package_to_install(tree):
+    tool(tree, "python3", 'case "$*" in *ensurepip*) exit 1;; *version_info\\[:2\\]*) echo 3.11;; esac; exit 0')
+    assert "has no venv module; install it as root: apt-get install python3-venv" in refusal(tree)
+
+
+def test_a_full_disk_is_told_before_anything_is_installed(tree):
+    tool(tree, "python3", "exit 0")
+    tool(tree, "df", "echo head; echo '/dev/x 100000000 96000000 3200000 97% /'")
+    assert "about 9 GB of free disk are needed" in refusal(tree)
+    assert not (tree / "tree" / ".venv").exists()
+
+
+def test_a_half_checkout_is_told_what_is_missing(tree):
+    (tree / "tree" / "constraints.txt").unlink()
+    assert "constraints.txt is missing" in refusal(tree)
+
+
+def test_packages_that_cannot_be_downloaded_point_at_the_network(tree):
+    made = '*"-m venv"*) mkdir -p .venv/bin; cat "$0" >.venv/bin/python; chmod 755 .venv/bin/python; exit 0;;'
+    made = made.replace("chmod", str(shutil.which("chmod")))
+    tool(tree, "python3", f'case "$*" in {made} *"-m pip install"*) echo "ERROR: No matching distribution found for uv" >&2; exit 1;; esac')
+    command = [str(tree / "bin" / "bash"), str(tree / "tree" / "scripts" / "test.sh")]
+    done = subprocess.run(command, env={"PATH": str(tree / "bin")}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("test.sh: Python packages cannot be downloaded; is there a network")
+    assert not (tree / "tree" / ".venv" / "up-to-date").exists()
+
+
+def test_an_environment_that_is_up_to_date_is_left_alone(tree):
+    folder = tree / "tree"
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(shutil.which("true") or "", folder / ".venv" / "bin" / "python")
+    script = "cat constraints.txt pyproject.toml <(pwd) | sha256sum | cut -d ' ' -f 1 > .venv/up-to-date"
+    subprocess.run([str(tree / "bin" / "bash"), "-c", script], cwd=folder, check=True)
+    ask = f"source {folder}/scripts/environment.sh; pwd; echo $PATH"
+    done = subprocess.run(
+        [str(tree / "bin" / "bash"), "-c", ask], env={"PATH": str(tree / "bin")}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [str(folder), f"{folder}/.venv/bin:{tree}/bin"]
+    assert done.stderr == ""
+    (folder / "constraints.txt").write_text("changed")
+    assert "Python 3.11 or newer is needed" in refusal(tree)
+
+
+def test_the_demo_s_summary_has_exactly_the_promised_figures(tmp_path):
+    spec = importlib.util.spec_from_file_location("demo_summary", ROOT / "scripts" / "demo_summary.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    row = {"before": 0.4, "before_low": 0.3, "before_high": 0.5, "after": 0.6, "gain": 0.2, "gain_low": 0.1, "gain_high": 0.3, "count": 9}
+    summaries = {
+        "score": {"matched_wins": {"total": {"wins": 0.9}, "clip_score": {"wins": 0.8}}, "seconds": 1.5},
+        "vlm": {"held_out": {"box_iou": row, "total": {}}, "seconds": 100},
+        "flow": {"held_out": {"object_match": {**row, "after": 0.7}}, "seconds": 200},
+    }
+    for name, summary in summaries.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary))
+    iou = {"before": 0.4, "after": 0.6, "gain_low": 0.1, "gain_high": 0.3}
+    assert module.summarize(tmp_path) == {
+        "score": {"matched_wins": 0.9},
+        "vlm": {"iou": iou},
+        "flow": {"object_match": {**iou, "after": 0.7}},
+        "seconds": 301.5,
+    }
