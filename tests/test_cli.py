@@ -47,3 +47,12 @@ def test_the_users_fault_is_one_line_and_exit_code_two(arguments, message, capsy
     assert message in said
     assert said.count("\n") == 1
     assert "Traceback" not in said
+
+
+def test_flags_may_stand_among_the_overrides(tmp_path, capsys):
+    for words in (["--fresh", "a.b=1"], ["a.b=1", "--fresh"], ["c.d=2", "--fresh", "a.b=1"]):
+        assert main(["score", "nowhere.yaml", *words]) == 2
+        assert "there is no configuration file" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["score", "nowhere.yaml", "--frehs"])
+    assert stop.value.code == 2

@@ -21,7 +21,7 @@ ORDER = [
     "report",
 ]
 """Left to right; `tiny` is data and ground truth, `vlm` and `flow` stand side by side."""
-COMMANDS = {"cli", "score", "evaluate", "__init__"}
+COMMANDS = {"cli", "score", "commands", "__init__"}
 
 
 def stage(path: Path) -> str:

@@ -53,9 +53,20 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _arguments(top: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parsed so that flags may stand anywhere among the overrides."""
+    options, rest = top.parse_known_args(arguments)
+    strange = [word for word in rest if word.startswith("-") or not hasattr(options, "overrides")]
+    if strange:
+        top.error(f"unrecognized arguments: {' '.join(strange)}")
+    if rest:
+        options.overrides += rest
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
-    options = parser().parse_args(arguments)
+    options = _arguments(parser(), arguments)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from vlreward.errors import UserError
 
@@ -78,12 +89,10 @@ def _run(options: argparse.Namespace) -> int:
         return report(options.runs, options.out)
     if options.command == "score":
         from vlreward.score import main as run
-    elif options.command == "train-vlm":
-        from vlreward.vlm.train import main as run
-    elif options.command == "align":
-        from vlreward.flow.train import main as run
     else:
-        from vlreward.evaluate import main as run
+        from vlreward import commands
+
+        run = {"train-vlm": commands.train_vlm, "align": commands.align, "eval": commands.evaluate}[options.command]
     return run(options.config, options.overrides, options.resume, options.fresh)
 
 

@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import io
 import json
+import logging
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -267,6 +270,21 @@ def environment() -> dict[str, Any]:
         ["git", "-C", str(Path(__file__).parent), "rev-parse", "--verify", "-q", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()  # fmt: skip
     return {"vlreward": __version__, "python": platform.python_version(), "versions": versions, "git": commit or None}
+
+
+@contextlib.contextmanager
+def quiet(*libraries: str) -> Iterator[None]:
+    """Keeps the advice and loading bars of libraries such as transformers off the screen; errors pass."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in libraries:
+        talk = importlib.import_module(f"{name}.utils.logging")
+        talk.set_verbosity_error()
+        talk.disable_progress_bar()
+    for name in ("trl", "accelerate", "torch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def seed_everything(seed: int) -> None:

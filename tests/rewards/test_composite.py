@@ -84,3 +84,11 @@ def test_a_wrong_tree_is_refused_with_its_place(tree, message):
     with pytest.raises(ConfigError) as caught:
         Composite.from_tree(tree)
     assert message in str(caught.value)
+
+
+def test_a_reordered_table_keeps_each_rows_scores_and_errors_together(answers, rollout):
+    table = scores([RIGHT, FORMAT], [*answers, rollout("x", answer="")])
+    other = table.reordered([4, 2, 0, 1, 3])
+    assert other.broken.tolist() == [True, False, False, False, False]
+    assert torch.equal(other.scores[1:], table.scores[[2, 0, 1, 3]])
+    assert other.total[0].isnan()

@@ -1,0 +1,93 @@
+import pytest
+import torch
+
+from vlreward.config import parse
+from vlreward.errors import ConfigError
+from vlreward.flow.kernels.flow_sde import FlowSde
+from vlreward.flow.kernels.ode import Ode
+from vlreward.flow.plan import Noise, Plan
+from vlreward.flow.sampler import Sampler
+
+
+def sampler(**keys) -> Sampler:
+    return parse(Sampler, {"kernel": "flow_sde", "steps": 8, **keys}, "sampler")
+
+
+def test_noise_depends_on_its_key_alone():
+    """S11"""
+    noise = Noise(7)
+    first = noise((4, 3), 0, 1, 2, -1)
+    torch.randn(100)
+    assert torch.equal(first, noise((4, 3), 0, 1, 2, -1))
+    assert torch.equal(noise.batch((4, 3), [(0, 0, 0, 0), (0, 1, 2, -1)])[1], first)
+
+
+def test_noise_differs_in_every_part_of_its_key():
+    keys = [(0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (0, 0, 0, -1), (0, 0, 0), (10, 0, 0, 0), (1, 0, 0, 0, 0)]
+    tensors = [Noise(7)((5,), *key) for key in keys] + [Noise(8)((5,), 0, 0, 0, 0)]
+    assert len({tuple(tensor.tolist()) for tensor in tensors}) == len(tensors)
+
+
+def test_noise_is_standard_normal():
+    values = Noise(1).batch((100,), [(i,) for i in range(100)])
+    assert values.mean().abs() < 0.05
+    assert abs(values.std() - 1) < 0.05
+
+
+def test_all_steps_but_the_last_are_noisy_and_trained():
+    plan = sampler().plan(torch.linspace(1, 0, 9), 0, 7)
+    assert plan.noisy == plan.train == tuple(range(7))
+    assert sampler(last_step="kernel").plan(torch.linspace(1, 0, 9), 0, 7).noisy == tuple(range(8))
+
+
+def test_window_is_drawn_anew_each_epoch_and_follows_from_the_seed():
+    part, grid = sampler(window=3), torch.linspace(1, 0, 9)
+    windows = [part.plan(grid, epoch, 7).train for epoch in range(60)]
+    assert windows == [part.plan(grid, epoch, 7).train for epoch in range(60)]
+    assert {window[0] for window in windows} == set(range(5))
+    assert all(window == tuple(range(window[0], window[0] + 3)) for window in windows)
+
+
+def test_window_can_stay_in_one_place():
+    part, grid = sampler(window=3, window_from=2), torch.linspace(1, 0, 9)
+    assert {part.plan(grid, epoch, 7).train for epoch in range(5)} == {(2, 3, 4)}
+
+
+def test_deterministic_kernel_has_nothing_to_train_on():
+    assert sampler(kernel="ode").plan(torch.linspace(1, 0, 9), 0, 7).train == ()
+    with pytest.raises(AssertionError, match="no transitions"):
+        Plan(sigmas=torch.linspace(1, 0, 3), kernel=Ode(), noisy=(0,), train=(0,))
+
+
+def test_a_step_that_is_not_noisy_cannot_be_trained():
+    with pytest.raises(AssertionError, match="out of range"):
+        Plan(sigmas=torch.linspace(1, 0, 3), kernel=FlowSde(), noisy=(0,), train=(1,))
+
+
+def test_sampler_reads_and_writes_one_flat_mapping():
+    part = sampler(noise=0.5, guidance=2.0)
+    assert isinstance(part.kernel, FlowSde)
+    assert (part.kernel.noise, part.schedule.guidance) == (0.5, 2.0)
+    assert parse(Sampler, part.to_tree(), "sampler").to_tree() == part.to_tree()
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "words"),
+    [
+        ({"noize": 0.5}, "sampler.noize", "Did you mean 'noise'"),
+        ({"step": 5}, "sampler.step", "Did you mean 'steps'"),
+        ({"kernel": "flow_sed"}, "sampler.kernel", "Did you mean 'flow_sde'"),
+        ({"kernel": "ode", "noise": 0.5}, "sampler.noise", "unknown key"),
+        ({"noise": -1}, "sampler.noise", "at least 0"),
+        ({"steps": 1}, "sampler.steps", "at least 2"),
+        ({"window": 8}, "sampler.window", "at most the 7"),
+        ({"window": 4, "window_from": 4}, "sampler.window", "after step 4"),
+        ({"window_from": 2}, "sampler.window_from", "add sampler.window"),
+        ({"grid": "karras"}, "sampler.grid", "'linspace', 'native'"),
+    ],
+)
+def test_mistakes_in_the_sampler_are_named(keys, key, words):
+    with pytest.raises(ConfigError) as error:
+        sampler(**keys)
+    assert error.value.key == key
+    assert words in error.value.problem

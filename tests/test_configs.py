@@ -1,0 +1,63 @@
+"""Every shipped configuration is read, and mistakes planted in them are refused in one line before anything starts."""
+
+from pathlib import Path
+
+import pytest
+
+from vlreward.cli import main
+from vlreward.config import load
+from vlreward.flow.config import Align
+from vlreward.score import Score
+from vlreward.vlm.config import TrainVLM
+
+ROOT = Path(__file__).parent.parent
+MODELS = {"score": Score, "vlm": TrainVLM, "align": Align}
+COMMANDS = {"score": "score", "vlm": "train-vlm", "align": "align"}
+SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def _root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_shipped_configuration_is_read_and_short(path):
+    load(path, [], MODELS[path.parent.name])
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    assert len(lines) <= 25
+
+
+def test_each_command_ships_a_tiny_configuration():
+    assert {path.parent.name for path in SHIPPED if path.name.startswith("tiny_")} == set(MODELS)
+
+
+PLANTED = {
+    "misspelt key": ("align", "sampler: {", "sampler: {stpes: 9, ", ("sampler.stpes", "Did you mean 'steps'?")),
+    "wrong type": ("vlm", "size: 8", "size: eight", ("group.size", "'eight'", "a whole number")),
+    "unknown reward": ("align", "kind: object_match", "kind: object_mach", ("rewards.0.kind", "Did you mean 'object_match'?")),
+    "unknown objective": ("align", "kind: flow_grpo", "kind: flow_gripo", ("objective.kind", "'flow_gripo'", "Did you mean 'flow_grpo'?")),
+    "no log-probabilities": ("align", "kernel: flow_sde, noise: 0.7", "kernel: ode", ("sampler.kernel", "'ode'", "'flow_sde'")),
+    "missing file": ("score", "photographs.jsonl", "photos.jsonl", ("data.of.of.0.path", "there is no file 'assets/pairs/photos.jsonl'")),
+    "negative group size": ("align", "size: ", "size: -", ("group.size", "-", "at least 2")),
+    "text reward for a generator": ("align", "kind: object_match", "kind: box_iou", ("rewards.0.kind", "'box_iou'", "makes pictures")),
+    "unknown TRL option": ("vlm", "beta: 0.0", "bata: 0.0", ("trl", "bata", "beta")),
+    "missing model": ("vlm", "assets/tiny-vlm", "assets/tiny-vml", ("policy.model", "assets/tiny-vml")),
+}
+
+
+@pytest.mark.parametrize("mistake", list(PLANTED))
+def test_a_planted_mistake_is_refused_in_one_line_with_file_key_value_and_remedy(mistake, tmp_path, capsys):
+    folder, old, new, parts = PLANTED[mistake]
+    [path] = [path for path in SHIPPED if path.parent.name == folder and path.name.startswith("tiny_")]
+    text = path.read_text()
+    assert old in text, f"{path} has no {old!r} to plant a mistake in"
+    planted = tmp_path / "planted.yaml"
+    planted.write_text(text.replace(old, new, 1))
+    assert main([COMMANDS[folder], str(planted), f"run.folder={tmp_path / 'runs'}"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0, said
+    assert "planted.yaml" in said
+    for part in parts:
+        assert part in said
+    assert not (tmp_path / "runs").exists(), "nothing starts before the configuration is right"

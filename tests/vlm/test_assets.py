@@ -1,0 +1,51 @@
+"""The shipped tiny models do what their READMEs say, read by the ordinary loading code."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from vlreward.rewards.composite import Composite
+from vlreward.tiny.scene import scene
+from vlreward.tiny.tasks import HOLDOUT, SIDE, make
+from vlreward.vlm.evaluate import answer
+from vlreward.vlm.policy import read
+
+ASSETS = Path(__file__).parent.parent.parent / "assets"
+REWARDS = Composite.from_tree([{"kind": "box_iou"}, {"kind": "answer_format"}])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_policy_grounds_well_enough_to_learn_and_badly_enough_to_win(temperature):
+    samples = [make("grounding", HOLDOUT + seed) for seed in range(192)]
+    rollouts = answer(*read(str(ASSETS / "tiny-vlm")), samples, temperature=temperature, max_new_tokens=24, batch=96, seed=0)
+    iou, well_formed = REWARDS(rollouts).scores.mean(0)
+    assert 0.35 <= iou <= 0.6
+    assert well_formed > 0.95
+
+
+def test_policy_answers_in_few_tokens_of_whole_numbers():
+    words = read(str(ASSETS / "tiny-vlm"))[1].tokenizer
+    assert [words.decode([i]) for i in words("<answer>[7, 12, 96, 40]</answer>")["input_ids"]] == [
+        "<answer>[", "7", ", ", "12", ", ", "96", ", ", "40", "]</answer>",
+    ]  # fmt: skip
+
+
+@torch.no_grad()
+def test_clip_finds_the_caption_among_32():
+    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{ASSETS / 'tiny-clip'}")
+    words = open_clip.get_tokenizer(f"local-dir:{ASSETS / 'tiny-clip'}")
+    views = {}
+    seed = HOLDOUT
+    while len(views) < 32:
+        view = scene(random.Random(f"held out/{seed}"))
+        views.setdefault(view.caption, view)
+        seed += 1
+    text = model.encode_text(words(list(views)), normalize=True)
+    for side in (32, SIDE):
+        image = model.encode_image(torch.stack([preprocess(view.picture(side)) for view in views.values()]), normalize=True)
+        assert ((image @ text.T).argmax(1) == torch.arange(32)).float().mean() > 0.8

@@ -1,0 +1,92 @@
+"""The train-vlm configuration refuses what cannot work, in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vlreward.commands import train_vlm
+from vlreward.config import load
+from vlreward.errors import ConfigError, DataError, UserError
+from vlreward.vlm.config import TrainVLM
+from vlreward.vlm.train import train
+
+CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs" / "vlm").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_config_loads_and_is_short(path):
+    config, _ = load(path, [], TrainVLM)
+    assert config.group.size >= 2
+    assert len(path.read_text().splitlines()) <= 25
+
+
+def test_unknown_trl_option_is_refused_with_the_near_one(small):
+    with pytest.raises(ConfigError, match="Did you mean 'beta'") as caught:
+        small(trl={"betta": 0.1})
+    assert caught.value.key == "trl.betta"
+
+
+def test_trl_option_that_has_a_key_here_is_refused_with_that_key(small):
+    with pytest.raises(ConfigError, match=r"optim\.lr") as caught:
+        small(trl={"learning_rate": 0.1})
+    assert caught.value.key == "trl.learning_rate"
+
+
+def test_value_that_trl_refuses_is_the_users_fault(small):
+    with pytest.raises(ConfigError, match="TRL refuses"):
+        train(small(trl={"optim": "nonsense"}))
+
+
+def test_micro_batch_must_divide_the_steps_rollouts(small):
+    with pytest.raises(ConfigError, match="divisor of size \\* prompts = 6") as caught:
+        small(group={"size": 3, "prompts": 2, "micro_batch": 4})
+    assert caught.value.key == "group.micro_batch"
+
+
+def test_group_of_one_is_refused(small):
+    with pytest.raises(ConfigError, match="at least 2"):
+        small(group={"size": 1, "prompts": 2})
+
+
+def test_missing_model_folder_is_named_before_a_run_folder_is_made(small, tmp_path):
+    with pytest.raises(ConfigError, match=r"no model folder 'assets/none'") as caught:
+        train(small(policy={"model": "assets/none"}))
+    assert caught.value.key == "policy.model"
+    assert not list(tmp_path.iterdir())
+
+
+def test_fewer_samples_than_a_step_takes_are_refused(small):
+    with pytest.raises(ConfigError, match="has 1 samples, but a step takes"):
+        train(small(data={"kind": "tiny", "task": "grounding", "count": 1}))
+
+
+def test_sample_without_a_picture_is_refused(small):
+    with pytest.raises(DataError, match="has no picture"):
+        train(small(data={"kind": "tiny", "task": "objects", "count": 8}))
+
+
+def test_reward_without_its_target_in_the_data_is_refused(small):
+    with pytest.raises(ConfigError, match=r"'box_iou' needs 'target.boxes', which no sample"):
+        train(small(data={"kind": "tiny", "task": "color", "count": 8}))
+
+
+def test_several_processes_are_refused(small, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="runs in one process, but was launched in 2"):
+        train(small())
+
+
+def test_cuda_without_a_gpu_and_bf16_without_cuda_are_refused(small, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match="sees no GPU"):
+        train(small(device="cuda"))
+    with pytest.raises(ConfigError, match="needs CUDA") as caught:
+        train(small(policy={"model": "assets/tiny-vlm", "bf16": True}))
+    assert caught.value.key == "policy.bf16"
+
+
+def test_error_of_the_command_names_the_file():
+    with pytest.raises(ConfigError, match=r"tiny_grounding\.yaml"):
+        train_vlm(str(CONFIGS[0]), ["policy.model=nowhere", "run.folder=/nonexistent/x"], False, False)

@@ -1,0 +1,69 @@
+"""A run that was killed goes on to the numbers of one that was not."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from vlreward.config import load, resolved
+from vlreward.errors import ConfigError
+from vlreward.vlm.config import TrainVLM
+from vlreward.vlm.train import train
+
+KILLED = """
+import os, signal, sys
+from vlreward.run import RunFolder
+log = RunFolder.log
+def deadly(self, step, **figures):
+    log(self, step, **figures)
+    if step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+RunFolder.log = deadly
+from vlreward.commands import train_vlm
+train_vlm(sys.argv[1], ["run.name=killed"], False, False)
+"""
+
+
+def test_run_killed_between_two_updates_of_one_batch_resumes_bit_equal(small, tmp_path):
+    """Five steps, two a batch, a checkpoint after the third; the kill falls after the fourth was logged and before it was saved."""
+    held_out = {"kind": "tiny", "task": "grounding", "count": 4, "holdout": True}
+    blocks = {"optim": {"lr": 1e-3, "steps": 5, "save_every": 3, "schedule": "linear"}, "trl": {"num_iterations": 2}}
+    config = small("whole", eval={"data": held_out}, **blocks)
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(resolved(config)))
+    whole = train(config)
+
+    died = subprocess.run([sys.executable, "-c", KILLED, str(file)], capture_output=True, text=True, timeout=200, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
+    logged = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    assert len(logged) == 4
+    (tmp_path / "killed" / "checkpoints" / "step-000004.writing").mkdir()
+
+    again, _ = load(file, ["run.name=killed"], TrainVLM)
+    resumed = train(again, resume=True)
+    first, second = (load_file(folder.path / "policy" / "model.safetensors") for folder in (whole, resumed))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    rows = [[{k: v for k, v in row.items() if not k.startswith("time/")} for row in f.read("metrics.jsonl")] for f in (whole, resumed)]
+    assert [row["step"] for row in rows[1]] == [1, 2, 3, 4, 5]
+    assert rows[0] == rows[1]
+    assert whole.read("evaluation_after.jsonl") == resumed.read("evaluation_after.jsonl")
+    assert len(whole.read("rollouts.jsonl")) == len(resumed.read("rollouts.jsonl"))
+
+    train(again, resume=True)
+    assert all(torch.equal(value, load_file(resumed.path / "policy" / "model.safetensors")[name]) for name, value in first.items())
+    assert len(resumed.read("metrics.jsonl")) == 5, "resuming a finished run must change nothing"
+
+
+def test_resuming_with_another_configuration_is_refused(small):
+    train(small(optim={"lr": 1e-3, "steps": 1}))
+    with pytest.raises(ConfigError, match="another configuration"):
+        train(small(optim={"lr": 2e-3, "steps": 1}), resume=True)
+    with pytest.raises(ConfigError, match="add --resume"):
+        train(small(optim={"lr": 1e-3, "steps": 1}))

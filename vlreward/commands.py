@@ -1,0 +1,82 @@
+"""What `train-vlm`, `align` and `eval` do: read the configuration, run it, write the report, say what it came to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from vlreward.config import load
+from vlreward.errors import ConfigError
+from vlreward.report.build import write_report
+from vlreward.run import RunFolder
+
+
+def train_vlm(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
+    """Train a vision-language model; 0. Raises UserError for what the user can mend."""
+    from vlreward.vlm.config import TrainVLM
+    from vlreward.vlm.train import train
+
+    config, _ = load(path, overrides, TrainVLM)
+    with _blaming(path):
+        return _tell(train(config, resume, fresh))
+
+
+def align(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
+    """Align a generator; 0. Raises UserError for what the user can mend."""
+    from vlreward.flow.config import Align
+    from vlreward.flow.train import train
+
+    config, _ = load(path, overrides, Align)
+    with _blaming(path):
+        return _tell(train(config, resume, fresh))
+
+
+def evaluate(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
+    """Only the held-out evaluation of a train-vlm configuration (it has `policy`) or an align one (it has `generator`); 0.
+
+    It gets a run folder of its own, `<run.name>-eval`.
+    """
+    file = Path(path)
+    try:
+        tree = yaml.safe_load(file.read_text()) if file.is_file() else None
+    except yaml.YAMLError:
+        tree = None  # the loader says what is wrong with it
+    if isinstance(tree, dict) and not {"generator", "policy"} & set(tree):
+        raise ConfigError("has neither 'policy' (train-vlm) nor 'generator' (align); there is nothing to evaluate", where=path)
+    if isinstance(tree, dict) and "generator" in tree:
+        from vlreward.flow.config import Align as Model
+        from vlreward.flow.train import evaluate as run
+    else:
+        from vlreward.vlm.config import TrainVLM as Model
+        from vlreward.vlm.train import evaluate as run
+    config, _ = load(path, overrides, Model)
+    with _blaming(path):
+        if config.eval is None:
+            raise ConfigError("the key 'eval' is missing; there is nothing to evaluate on", "eval")
+        return _tell(run(config, resume, fresh))  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _blaming(path: str) -> Iterator[None]:
+    """Name the file a wrong value stands in, where it only came out while the run was prepared."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error if error.where else ConfigError(error.problem, error.key, path) from error.__cause__
+
+
+def _tell(folder: RunFolder) -> int:
+    page = write_report(folder.path)
+    summary = json.loads((folder.path / "summary.json").read_text())
+    for name, row in summary.get("held_out", {}).items():
+        line = f"held-out {name}: {row['before']:.3f} [{row['before_low']:.3f}, {row['before_high']:.3f}]"
+        if "gain" in row:
+            line += f" -> {row['after']:.3f} [{row['after_low']:.3f}, {row['after_high']:.3f}]"
+            line += f", gain {row['gain']:+.3f} [{row['gain_low']:+.3f}, {row['gain_high']:+.3f}]"
+        print(f"{line}, n={row['count']}")
+    print(f"report: {page}")
+    return 0

@@ -1,0 +1,103 @@
+"""The configuration of `vlreward align`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from vlreward.advantages.base import Advantage
+from vlreward.config import Bound, Count, Fraction, NotNegative, Positive
+from vlreward.data.source import Source
+from vlreward.errors import ConfigError
+from vlreward.flow.math import Grid
+from vlreward.flow.models.base import Generator
+from vlreward.flow.objectives.base import Objective
+from vlreward.flow.sampler import Sampler
+from vlreward.rewards.composite import Composite
+from vlreward.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The `group:` block: what one epoch samples."""
+
+    size: Annotated[int, Bound(2)]
+    """Rollouts of one prompt, which are compared with each other."""
+    groups: Count
+    """Prompts an epoch."""
+    micro_batch: Count = 8
+    """Rollouts in one forward pass, in sampling and training alike."""
+
+    def __post_init__(self):
+        if self.size * self.groups % self.micro_batch:
+            raise ConfigError(f"is {self.micro_batch}, expected a divisor of size * groups = {self.size * self.groups}", "micro_batch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The `eval:` block: held-out prompts, drawn by the ODE with fixed noise a prompt, before and after."""
+
+    data: Source
+    steps: Count = 40
+    grid: Grid | None = None
+    """None is the sampler's."""
+    seed: int = 0
+    batch: Count = 32
+    every: Annotated[int, Bound(0)] = 0
+    """Epochs between evaluations on the way; 0 is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """The `optim:` block."""
+
+    lr: Positive
+    epochs: Count
+    """Each samples `group.groups` prompts and learns from them."""
+    updates: Count = 1
+    """Optimiser steps an epoch, which share its rollouts; with 1 every ratio is 1 and learning is purely on-policy."""
+    weight_decay: NotNegative = 1e-4
+    grad_norm: Positive = 1.0
+    """Gradients are scaled down to this length."""
+    ema: Fraction = 0.0
+    """Decay of averaged weights, which are then what is evaluated and exported; 0 is off. Source of 0.9: Flow-GRPO's configuration."""
+    warmup: Annotated[int, Bound(0)] = 0
+    """Optimiser steps over which the learning rate rises."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Align:
+    """A whole run."""
+
+    run: Run
+    data: Source
+    generator: Generator
+    sampler: Sampler
+    group: Group
+    rewards: Composite
+    advantage: Advantage
+    objective: Objective
+    optim: Optim
+    eval: Evaluation | None = None
+    control: Literal["none", "shuffle_rewards"] = "none"
+    """`shuffle_rewards` hands each epoch's rewards to the wrong rollouts: a run that must not learn."""
+    save_every: Count = 5
+    """Epochs between checkpoints."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self):
+        kernel = self.sampler.kernel
+        if self.objective.needs_log_prob and not kernel.stochastic:
+            raise ConfigError(
+                f"is {kernel.kind!r}, whose steps have no log-probabilities, but the objective {self.objective.kind!r} needs them; "
+                "use 'flow_sde'",
+                "sampler.kernel",
+            )
+        if self.objective.needs_log_prob and getattr(kernel, "noise", 1.0) == 0:
+            raise ConfigError(f"is 0, which leaves no log-probabilities for {self.objective.kind!r}; try 0.7", "sampler.noise")
+        batches = self.group.size * self.group.groups // self.group.micro_batch
+        if batches % self.optim.updates:
+            raise ConfigError(f"is {self.optim.updates}, expected a divisor of the {batches} micro-batches of an epoch", "optim.updates")
+        for i, term in enumerate(self.rewards.terms):
+            if "text" in term.reward.needs:
+                raise ConfigError(f"is {term.reward.kind!r}, which judges text, but a generator makes pictures", f"rewards.{i}.kind")

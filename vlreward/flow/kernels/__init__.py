@@ -1,0 +1,1 @@
+"""How one denoising step goes from x to x_next: one kernel per file."""

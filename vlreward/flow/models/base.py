@@ -1,0 +1,98 @@
+"""The generator: what a text-to-image or text-to-video flow model must tell us, and guidance, written once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from vlreward.config import Count
+
+Condition = Mapping[str, torch.Tensor]
+"""What the network is told of B prompts: named tensors [B,*]."""
+
+
+@dataclass(kw_only=True)
+class Generator:
+    """Base of all generators: an adapter of a diffusers pipeline. `load` first; then `net` is the network to be trained."""
+
+    family: ClassVar[str] = "generators"
+    kind: ClassVar[str]
+    model: str
+    """A folder in diffusers' format, or a name on the Hub."""
+    pixels: Count = 512
+    """Side of the pictures."""
+
+    net: ClassVar[nn.Module]
+    """The transformer; an instance attribute once loaded."""
+
+    def load(self, device: str) -> None:
+        """Bring everything into memory. Raises ConfigError where the model is not there."""
+        raise NotImplementedError(f"{type(self).__name__} must define load")
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Conditions of B prompts, on the CPU."""
+        raise NotImplementedError(f"{type(self).__name__} must define encode")
+
+    def drop_encoders(self) -> None:
+        """Free the text encoders; `encode` is not called again."""
+
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample's latents."""
+        raise NotImplementedError(f"{type(self).__name__} must define shape")
+
+    def schedule(self) -> dict[str, float]:
+        """The model's own `shift` or `mu` for `flow.math.sigmas`."""
+        return {}
+
+    def velocity(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """v = eps - x0 [B,*] float32 at latents x [B,*] and s [B]: one forward pass, without guidance."""
+        raise NotImplementedError(f"{type(self).__name__} must define velocity")
+
+    def decode(self, x0: torch.Tensor) -> torch.Tensor:
+        """Latents [B,*] -> pictures [B,3,H,W] or clips [B,F,3,H,W] in [0, 1]; carries gradient."""
+        raise NotImplementedError(f"{type(self).__name__} must define decode")
+
+    def export(self, folder: Path) -> None:
+        """Write the active weights in diffusers' own format."""
+        raise NotImplementedError(f"{type(self).__name__} must define export")
+
+
+def guided(
+    model: Generator, x: torch.Tensor, s: torch.Tensor, condition: Condition, null: Condition | None, guidance: float
+) -> torch.Tensor:
+    """v [B,*] with classifier-free guidance: null + guidance * (conditional - null).
+
+    Guidance 1 costs one forward pass of B rows; any other, one pass of 2B rows, of which the unconditional half gets no gradient.
+    """
+    if guidance == 1.0:
+        return model.velocity(x, s, condition)
+    assert null is not None, "guidance other than 1 needs the empty prompt's condition"
+    both = {name: torch.cat([null[name].expand_as(rows), rows]) for name, rows in condition.items()}
+    unconditional, conditional = model.velocity(torch.cat([x, x]), torch.cat([s, s]), both).chunk(2)
+    unconditional = unconditional.detach()
+    return unconditional + guidance * (conditional - unconditional)
+
+
+class Embeddings:
+    """Each distinct prompt's condition, computed once and kept on the CPU."""
+
+    def __init__(self, model: Generator, prompts: Sequence[str], batch: int = 64):
+        distinct = list(dict.fromkeys(["", *prompts]))
+        self._row = {prompt: row for row, prompt in enumerate(distinct)}
+        parts: list[Condition] = []
+        with torch.no_grad():
+            for i in range(0, len(distinct), batch):
+                part = distinct[i : i + batch]
+                filled = part + [""] * (batch - len(part))
+                parts.append({name: rows[: len(part)] for name, rows in model.encode(filled).items()})
+        self._table = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def __call__(self, prompts: Sequence[str], device: Any = "cpu") -> Condition:
+        """Conditions of B prompts."""
+        rows = torch.tensor([self._row[prompt] for prompt in prompts])
+        return {name: table[rows].to(device) for name, table in self._table.items()}

@@ -1,0 +1,55 @@
+"""The objective: the five places where alignment methods differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from vlreward.advantages.base import Advantage
+from vlreward.flow.collect import Batch, Collected
+from vlreward.flow.plan import Plan
+from vlreward.flow.policies import Policies
+from vlreward.flow.rollout import Velocity
+from vlreward.flow.sampler import Sampler
+from vlreward.types import Loss, RewardTable, Rollout
+
+Judge = Callable[[Sequence[Rollout]], RewardTable]
+
+
+@dataclass(kw_only=True)
+class Objective:
+    """Base of all objectives. A loss sees an opaque velocity and never a model, an adapter, guidance or autocast."""
+
+    family: ClassVar[str] = "objectives"
+    kind: ClassVar[str]
+    needs_log_prob: ClassVar[bool] = True
+    """Refuse a sampler whose kernel is deterministic."""
+
+    @property
+    def policies(self) -> frozenset[str]:
+        """Named weights besides `train` that the loss asks for."""
+        return frozenset()
+
+    def plan(self, sampler: Sampler, grid: torch.Tensor, epoch: int, seed: int) -> Plan:
+        """How this epoch's rollouts are made; the sampler's own plan by default."""
+        return sampler.plan(grid, epoch, seed)
+
+    def score(self, collected: Collected, judge: Judge) -> RewardTable:
+        """Judge the finished rollouts; a method with rewards of its own on the way asks for more."""
+        return judge(collected.rollouts)
+
+    def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
+        """Set advantages and weights [B,S]; by default each trained step gets its rollout's advantage, and weight 1."""
+        advantage_B = advantage(table, collected.group_B)
+        collected.advantage_BS = advantage_B[:, None].expand(-1, len(collected.plan.train))
+        collected.weight_BS = torch.ones_like(collected.advantage_BS)
+
+    def loss(self, velocity: Velocity, batch: Batch) -> Loss:
+        """The loss of one batch."""
+        raise NotImplementedError(f"{type(self).__name__} must define loss")
+
+    def after_epoch(self, policies: Policies, epoch: int) -> None:
+        """What happens to named weights; nothing by default."""

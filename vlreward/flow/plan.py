@@ -1,0 +1,57 @@
+"""What a rollout does at each step, and where its noise comes from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from vlreward.flow.kernels.base import Kernel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One way through the noise: `kernel` at the `noisy` steps, the ODE at all others."""
+
+    sigmas: torch.Tensor
+    """[steps+1] float32 from 1 to 0"""
+    kernel: Kernel
+    noisy: tuple[int, ...] = ()
+    train: tuple[int, ...] = ()
+    """Steps whose transitions are stored for the objective; a part of `noisy`."""
+    guidance: float = 1.0
+    policy: str = "train"
+    """Whose weights sample."""
+    share_noise: bool = False
+    """All rollouts of a group start from the same noise."""
+
+    def __post_init__(self):
+        assert set(self.train) <= set(self.noisy) <= set(range(self.steps)), f"steps out of range: {self.train}, {self.noisy}"
+        assert self.kernel.stochastic or not self.train, "a deterministic kernel has no transitions to train on"
+
+    @property
+    def steps(self) -> int:
+        return len(self.sigmas) - 1
+
+
+def seeded(*key: int | str) -> torch.Generator:
+    """A CPU generator that depends on the key alone."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard normal tensors by key: the same key gives the same tensor at any batch size, on any process and device."""
+
+    seed: int
+
+    def __call__(self, shape: Sequence[int], *key: int | str) -> torch.Tensor:
+        """[*shape] float32 on the CPU. Rollouts use (epoch, group, member, step), with step -1 for the start."""
+        return torch.randn(tuple(shape), generator=seeded(self.seed, *key))
+
+    def batch(self, shape: Sequence[int], keys: Sequence[tuple[int | str, ...]]) -> torch.Tensor:
+        """[B,*shape], one key a row."""
+        return torch.stack([self(shape, *key) for key in keys])

@@ -1,0 +1,56 @@
+"""The only denoising loop of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from vlreward.flow.kernels.ode import Ode
+from vlreward.flow.plan import Plan
+
+
+class Velocity(Protocol):
+    """A model bound to its conditions, guidance and weights: all that a loop or a loss may know of it."""
+
+    def __call__(self, x: torch.Tensor, s: torch.Tensor, policy: str = "train") -> torch.Tensor:
+        """v [B,*] float32 at x [B,*] and s [B]; weights other than `train` give no gradient."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What is left of B denoising runs: the clean end and the transitions at the plan's trained steps, in their order."""
+
+    x0: torch.Tensor
+    """[B,*]"""
+    x: torch.Tensor
+    """[B,S,*] before the step"""
+    x_next: torch.Tensor
+    """[B,S,*] after it"""
+    log_prob: torch.Tensor
+    """[B,S] of x_next, computed on the stored value"""
+
+
+def rollout(velocity: Velocity, plan: Plan, x: torch.Tensor, eps: Callable[[int], torch.Tensor]) -> Trajectory:
+    """Denoise x [B,*] along the plan; `eps(i)` is the noise [B,*] of step i and is asked for at noisy steps only."""
+    ode, batch = Ode(), len(x)
+    before, after, log_prob = [], [], []
+    for i in range(plan.steps):
+        s, s_next = (plan.sigmas[k].to(x.device).expand(batch) for k in (i, i + 1))
+        v = velocity(x, s, plan.policy)
+        if i not in plan.noisy:
+            x = ode(x, v, s, s_next).mean
+            continue
+        step = plan.kernel(x, v, s, s_next)
+        x_next = step.sample(eps(i))
+        if i in plan.train:
+            before.append(x)
+            after.append(x_next)
+            log_prob.append(step.log_prob(x_next))
+        x = x_next
+    if not before:
+        return Trajectory(x, x.new_zeros(batch, 0), x.new_zeros(batch, 0), x.new_zeros(batch, 0))
+    return Trajectory(x, torch.stack(before, 1), torch.stack(after, 1), torch.stack(log_prob, 1))

@@ -1,0 +1,102 @@
+"""The `sampler:` block: a kernel and the schedule it runs on, in one mapping."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+
+from vlreward.config import Bound, Count, NotNegative, Positive, parse, part, resolved
+from vlreward.errors import ConfigError
+from vlreward.flow.kernels.base import Kernel
+from vlreward.flow.math import Grid, sigmas
+from vlreward.flow.plan import Plan, seeded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The keys of `sampler:` besides `kernel` and the kernel's own."""
+
+    steps: Annotated[int, Bound(2)]
+    """Denoising steps of a rollout."""
+    guidance: NotNegative = 1.0
+    """Of rollouts, training and evaluation alike; 1 is none and costs half."""
+    grid: Grid = "native"
+    shift: Positive | None = None
+    """Of the sigma grid; none is the model's own."""
+    last_step: Literal["ode", "kernel"] = "ode"
+    """A noisy last step leaves its noise in the picture that is judged; the ODE leaves none, and nothing to train on at that step."""
+    window: Count | None = None
+    """Only this many neighbouring steps are noisy and trained; none is all steps. Source: Flow-GRPO-Fast."""
+    window_from: Annotated[int, Bound(0)] | None = None
+    """First step of the window; none draws it anew each epoch. Early steps decide what is where, late ones how it is finished."""
+    share_noise: bool = False
+    """All rollouts of a group start from the same noise."""
+
+    def __post_init__(self):
+        if self.window is not None and self.window + (self.window_from or 0) > self.last_noisy:
+            after = f" after step {self.window_from}" if self.window_from else ""
+            raise ConfigError(f"is {self.window}, expected at most the {self.last_noisy} steps that can be noisy{after}", "window")
+        if self.window is None and self.window_from is not None:
+            raise ConfigError("is given without the size of the window; add sampler.window", "window_from")
+
+    @property
+    def last_noisy(self) -> int:
+        """Number of steps, from the start, that may be noisy."""
+        return self.steps - (self.last_step == "ode")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """How rollouts are made: `{kernel: flow_sde, noise: 0.7, steps: 10, guidance: 4.5, grid: native}`."""
+
+    kernel: Kernel
+    schedule: Schedule
+
+    @classmethod
+    def from_tree(cls, tree: Any, key: str = "sampler", folder: Path | None = None) -> Sampler:
+        """Build from the configuration's mapping. Raises ConfigError."""
+        if not isinstance(tree, dict):
+            raise ConfigError(f"is {tree!r}, expected keys and values", key)
+        if "kernel" not in tree:
+            raise ConfigError("the key 'kernel' is missing", key)
+        try:
+            plain = part("kernels", tree["kernel"], f"{key}.kernel", folder)
+        except ConfigError as error:
+            raise ConfigError(error.problem, f"{key}.kernel") from error
+        own, shared = {f.name for f in fields(plain)}, {f.name for f in fields(Schedule)}
+        for name in tree:
+            if name not in own | shared | {"kernel"}:
+                close = difflib.get_close_matches(str(name), own | shared, n=1, cutoff=0.5)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise ConfigError(f"unknown key.{hint} Known: kernel, {', '.join(sorted(own | shared))}.", f"{key}.{name}")
+        settings = {name: value for name, value in tree.items() if name in own}
+        kernel = part("kernels", {"kind": tree["kernel"], **settings}, key, folder) if settings else plain
+        rest = {name: value for name, value in tree.items() if name in shared}
+        return cls(kernel=kernel, schedule=parse(Schedule, rest, key, folder))
+
+    def to_tree(self) -> dict[str, Any]:
+        """The configuration's mapping again, every default written out."""
+        kernel = resolved(self.kernel)
+        return {"kernel": kernel.pop("kind"), **kernel, **resolved(self.schedule)}
+
+    def sigmas(self, own: dict[str, float]) -> torch.Tensor:
+        """[steps+1], with the model's own shift or mu where none is configured."""
+        schedule = self.schedule
+        return sigmas(schedule.steps, grid=schedule.grid, **(own if schedule.shift is None else {"shift": schedule.shift}))
+
+    def plan(self, grid: torch.Tensor, epoch: int, seed: int) -> Plan:
+        """An epoch's plan: all steps but the last noisy and trained, or a window of them that follows from seed and epoch."""
+        schedule, noisy = self.schedule, range(self.schedule.last_noisy)
+        if schedule.window is not None:
+            places = schedule.last_noisy - schedule.window + 1
+            drawn = int(torch.randint(places, (1,), generator=seeded(seed, "window", epoch)))
+            start = drawn if schedule.window_from is None else schedule.window_from
+            noisy = range(start, start + schedule.window)
+        chosen = tuple(noisy) if self.kernel.stochastic else ()
+        return Plan(
+            sigmas=grid, kernel=self.kernel, noisy=chosen, train=chosen, guidance=schedule.guidance, share_noise=schedule.share_noise
+        )

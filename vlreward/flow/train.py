@@ -1,0 +1,64 @@
+"""`vlreward align`: a configuration in, an aligned generator and its run folder out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from vlreward.errors import ConfigError
+from vlreward.flow.config import Align
+from vlreward.flow.trainer import Trainer
+from vlreward.rewards.base import has
+from vlreward.run import RunFolder, quiet
+from vlreward.statistics import gains
+from vlreward.types import Rollout, Sample
+
+
+def evaluate(config: Align, resume: bool = False, fresh: bool = False) -> RunFolder:
+    """Only the held-out evaluation of the generator as it comes, in a run folder of its own (`<run.name>-eval`)."""
+    assert config.eval is not None, "there is nothing to evaluate on"
+    config = replace(config, run=replace(config.run, name=f"{config.run.name}-eval"))
+    with _opened(config, "eval", resume, fresh) as trainer:
+        trainer.folder.rewind(-1)
+        trainer.evaluate("before", "train")
+        figures = gains(trainer.folder.read("evaluation_before.jsonl"))
+        trainer.folder.summary({"command": "eval", "seconds": trainer.seconds, "held_out": figures})
+        return trainer.folder
+
+
+def train(config: Align, resume: bool = False, fresh: bool = False) -> RunFolder:
+    """Run a configuration; its folder."""
+    with _opened(config, "align", resume, fresh) as trainer:
+        trainer.fit()
+        return trainer.folder
+
+
+@contextlib.contextmanager
+def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[Trainer]:
+    """A trainer in its run folder, whose status says how it ended."""
+    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'", "device")
+    samples = config.data.samples()
+    held_out = config.eval.data.samples() if config.eval else []
+    for name, part in (("data", samples), ("eval.data", held_out)):
+        _judgeable(config, name, part)
+    folder = RunFolder.open(config.run, command, config, resume, fresh)
+    try:
+        with quiet("transformers", "diffusers"):
+            yield Trainer(config, folder, samples, held_out, device)
+    except BaseException:
+        folder.status("failed")
+        raise
+    folder.status("done")
+
+
+def _judgeable(config: Align, name: str, samples: list[Sample]) -> None:
+    """Refuse a reward that no sample carries the target for."""
+    for i, term in enumerate(config.rewards.terms):
+        for need in term.reward.needs:
+            if need.startswith("target.") and samples and not any(has(Rollout(sample=sample), need) for sample in samples):
+                raise ConfigError(f"{term.reward.kind!r} needs {need!r}, which no sample of `{name}` has", f"rewards.{i}.kind")

@@ -1,0 +1,218 @@
+"""The alignment loop. Read `Trainer.step` first."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+
+from vlreward.advantages.base import dead_fraction
+from vlreward.flow import evaluate, state, watch
+from vlreward.flow.collect import Collected, collect
+from vlreward.flow.config import Align, Evaluation
+from vlreward.flow.math import sigmas
+from vlreward.flow.models.base import Embeddings, guided
+from vlreward.flow.plan import Noise, Plan, seeded
+from vlreward.flow.policies import Policies
+from vlreward.flow.rollout import Velocity
+from vlreward.run import Progress, RunFolder, seed_everything
+from vlreward.statistics import gains
+from vlreward.types import Sample, TrainState
+
+LOGGED = 2
+"""Best and worst rollouts an epoch that go into rollouts.jsonl, each."""
+
+
+class Trainer:
+    """Holds what a run needs; `fit` runs it to the end. `train` and `held_out` are the samples of the two sources."""
+
+    def __init__(self, config: Align, folder: RunFolder, train: Sequence[Sample], held_out: Sequence[Sample], device: str):
+        self.config, self.folder, self.samples, self.held_out, self.device = config, folder, train, held_out, device
+        seed_everything(config.run.seed)
+        self.model = config.generator
+        self.model.load(device)
+        config.rewards.load(device)
+        self.state = TrainState()
+        self.noise = Noise(config.run.seed)
+        count = config.optim.epochs * config.group.groups
+        self.embeddings = Embeddings(self.model, [s.prompt for s in (*self.take(0, min(count, len(train))), *held_out)])
+        self.model.drop_encoders()
+        self.grid = config.sampler.sigmas(self.model.schedule())
+        names = config.objective.policies | ({"ema"} if config.optim.ema else set())
+        self.policies = Policies(self.model.net, names)
+        self.weights = [weight for weight in self.model.net.parameters() if weight.requires_grad]
+        optim = config.optim
+        self.optimizer = torch.optim.AdamW(self.weights, lr=optim.lr, weight_decay=optim.weight_decay)
+        self.opened = time.monotonic()
+
+    def fit(self) -> None:
+        """Evaluate, train, evaluate again, and write what it came to. Goes on from the newest checkpoint where there is one."""
+        config, found = self.config, self.folder.latest()
+        if found:
+            self.state = state.restore(found[1], self.policies, self.optimizer)
+        self.folder.rewind(self.state.step if found else -1)
+        self.check()
+        if config.eval and self.state.step == 0:
+            self.evaluate("before", "train")
+        with Progress("align", config.optim.epochs, self.state.step) as progress:
+            while self.state.step < config.optim.epochs:
+                figures = self.step()
+                if config.eval and config.eval.every and self.state.step % config.eval.every == 0:
+                    figures |= self.evaluate(f"epoch_{self.state.step}", self.evaluated, quiet=True)
+                self.folder.log(self.state.step, **figures)
+                if self.state.step % config.save_every == 0 or self.state.step == config.optim.epochs:
+                    self.save()
+                progress.advance(reward=figures.get("reward/total", float("nan")))
+        with self.policies.use(self.evaluated):
+            self.model.export(self.folder.path / ("lora" if self.policies.lora else "transformer"))
+        summary: dict = {"command": "align", "seconds": self.seconds, "steps": self.state.step}
+        if config.eval:
+            self.evaluate("after", self.evaluated)
+            summary["held_out"] = gains(*(self.folder.read(f"evaluation_{phase}.jsonl") for phase in ("before", "after")))
+            summary["seconds"] = self.seconds
+        self.folder.summary(summary)
+
+    def step(self) -> dict[str, float]:
+        """One epoch: sample, judge, give credit, update. Its figures."""
+        config, objective, epoch = self.config, self.config.objective, self.state.step
+        figures: dict[str, float] = {}
+        plan = objective.plan(config.sampler, self.grid, epoch, config.run.seed)
+        samples = self.take(self.state.cursor, config.group.groups)
+        with self.timed("rollout", figures):
+            collected = self.collect(plan, samples, epoch, config.group.size)
+        with self.timed("reward", figures):
+            table = objective.score(collected, lambda rollouts: config.rewards(rollouts, self.device))
+        judged = table
+        if config.control == "shuffle_rewards":
+            order = torch.randperm(len(table.scores), generator=seeded(config.run.seed, "control", epoch))
+            judged = table.reordered(order.tolist())
+        objective.credit(collected, judged, config.advantage)
+        with self.timed("update", figures):
+            figures |= self.update(collected, epoch)
+        objective.after_epoch(self.policies, epoch)
+        self.state.step, self.state.cursor = epoch + 1, self.state.cursor + len(samples)
+        figures |= watch.reward_figures(table)
+        figures |= {"dead_fraction": dead_fraction(table, collected.group_B), "on_policy": float(config.optim.updates == 1)}
+        figures |= {"diversity": watch.diversity(collected.rollouts), "saturation": watch.saturation(collected.rollouts)}
+        order = table.total.nan_to_num(nan=-float("inf")).argsort(descending=True, stable=True).tolist()
+        self.folder.rollouts("train", self.state.step, collected.rollouts, table, order[:LOGGED] + order[-LOGGED:])
+        return figures
+
+    def collect(self, plan: Plan, samples: Sequence[Sample], epoch: int, size: int, micro_batch: int | None = None) -> Collected:
+        """Rollouts of these samples."""
+        return collect(
+            lambda prompts: self.bind(prompts, plan.guidance), self.model.decode, plan, self.model.shape(), samples, self.noise,
+            epoch=epoch, size=size, micro_batch=micro_batch or self.config.group.micro_batch, device=self.device,
+        )  # fmt: skip
+
+    def update(self, collected: Collected, epoch: int) -> dict[str, float]:
+        """The epoch's optimiser steps; means of their figures. An update whose gradient is zero or not finite is left out."""
+        optim, guidance = self.config.optim, collected.plan.guidance
+        figures: dict[str, list[float]] = {"skipped": []}
+        for number, batches in enumerate(collected.updates(optim.updates, seeded(self.config.run.seed, "updates", epoch))):
+            self.optimizer.zero_grad()
+            for batch in batches:
+                loss = self.config.objective.loss(self.bind(batch.prompts, guidance), batch)
+                (loss.value / len(batches)).backward()
+                for name, value in loss.metrics.items():
+                    figures.setdefault(name, []).append(value)
+            norm = torch.nn.utils.clip_grad_norm_(self.weights, optim.grad_norm).item()
+            figures.setdefault("grad_norm", []).append(norm)
+            usable = 0 < norm < float("inf")
+            figures["skipped"].append(float(not usable))
+            if not usable:
+                continue
+            done = epoch * optim.updates + number + 1
+            for group in self.optimizer.param_groups:
+                group["lr"] = optim.lr * min(1.0, done / max(1, optim.warmup))
+            self.optimizer.step()
+            if optim.ema:
+                self.policies.update("ema", min(optim.ema, (1 + done) / (10 + done)))
+        most = {"ratio/deviation": max}
+        finite = {name: [v for v in values if v == v] for name, values in figures.items()}
+        return {name: most[name](v) if name in most else sum(v) / len(v) for name, v in finite.items() if v}
+
+    def bind(self, prompts: Sequence[str], guidance: float) -> Velocity:
+        """The velocity on these prompts."""
+        condition = self.embeddings(prompts, self.device)
+        null = None if guidance == 1.0 else self.embeddings([""] * len(prompts), self.device)
+
+        def velocity(x: torch.Tensor, s: torch.Tensor, policy: str = "train") -> torch.Tensor:
+            with self.policies.use(policy), contextlib.nullcontext() if policy == "train" else torch.no_grad():
+                return guided(self.model, x, s, condition, null, guidance)
+
+        return velocity
+
+    def take(self, cursor: int, count: int) -> list[Sample]:
+        """The next samples from a place in the stream: pass after pass over the data, each in a new order."""
+        out = []
+        for place in range(cursor, cursor + count):
+            turn, index = divmod(place, len(self.samples))
+            out.append(self.samples[self._order(turn)[index]])
+        return out
+
+    def _order(self, turn: int) -> list[int]:
+        if getattr(self, "_turn", None) != turn:
+            self._turn = turn
+            self._permutation = torch.randperm(len(self.samples), generator=seeded(self.config.run.seed, "data", turn)).tolist()
+        return self._permutation
+
+    @property
+    def evaluated(self) -> str:
+        """Whose weights are evaluated and exported."""
+        return "ema" if self.config.optim.ema else "train"
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this run, earlier sittings included."""
+        return self.state.seconds + time.monotonic() - self.opened
+
+    def evaluate(self, phase: str, policy: str, quiet: bool = False) -> dict[str, float]:
+        """Make and judge the held-out pictures; writes evaluation_<phase>.jsonl and, unless quiet, every picture. Mean scores."""
+        block = self.config.eval
+        assert isinstance(block, Evaluation), "there is nothing to evaluate on"
+        own = self.model.schedule() if self.config.sampler.schedule.shift is None else {"shift": self.config.sampler.schedule.shift}
+        grid = sigmas(block.steps, grid=block.grid or self.config.sampler.schedule.grid, **own)
+        plan = evaluate.plan(grid, self.config.sampler.schedule.guidance, policy)
+        with Progress(f"evaluate {phase}", len(self.held_out)) as progress:
+            rollouts = evaluate.held_out(
+                lambda prompts: self.bind(prompts, plan.guidance), self.model.decode, plan, self.model.shape(), self.held_out,
+                seed=block.seed, batch=block.batch, device=self.device, done=progress.advance,
+            )  # fmt: skip
+            table = self.config.rewards(rollouts, self.device)
+        if not quiet:
+            known = {row["id"] for row in self.folder.read("rollouts.jsonl") if row["phase"] == phase}
+            self.folder.rollouts(phase, self.state.step, rollouts, table, [i for i, r in enumerate(rollouts) if r.sample.id not in known])
+        self.folder.evaluation(phase, rollouts, table)
+        figures = watch.reward_figures(table)
+        return {f"held_out/{name.removeprefix('reward/')}": value for name, value in figures.items() if name != "broken"}
+
+    def check(self) -> None:
+        """Print the self-check and the run's geometry."""
+        group, optim = self.config.group, self.config.optim
+        plan = self.config.objective.plan(self.config.sampler, self.grid, self.state.step, self.config.run.seed)
+        samples = self.take(self.state.cursor, max(1, group.micro_batch // group.size))
+        size = group.micro_batch // len(samples)
+        collected = self.collect(plan, samples, self.state.step, size, size * len(samples))
+        facts = watch.self_check(lambda prompts: self.bind(prompts, plan.guidance), collected)
+        count = sum(weight.numel() for weight in self.weights)
+        policy = "on-policy" if optim.updates == 1 else f"{optim.updates} updates, the later ones off-policy"
+        print(
+            f"self-check: {facts}; {group.groups} groups of {group.size}, {len(plan.train)} trained steps of {plan.steps}, "
+            f"{policy}; {count:,} trained weights",
+            file=sys.stderr,
+        )
+
+    def save(self) -> None:
+        with self.folder.checkpoint(self.state.step) as place:
+            state.save(place, replace(self.state, seconds=self.seconds), self.policies, self.optimizer)
+
+    @contextlib.contextmanager
+    def timed(self, stage: str, figures: dict[str, float]) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        figures[f"time/{stage}"] = time.monotonic() - start

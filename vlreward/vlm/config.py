@@ -1,0 +1,161 @@
+"""The configuration of `vlreward train-vlm`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from vlreward.advantages.base import Advantage
+from vlreward.advantages.group import GroupAdvantage
+from vlreward.config import Bound, Count, Fraction, NotNegative, Positive
+from vlreward.data.source import Source
+from vlreward.errors import ConfigError
+from vlreward.rewards.composite import Composite
+from vlreward.run import Run
+
+OWNED = {
+    "output_dir": "run.folder",
+    "seed": "run.seed",
+    "data_seed": "run.seed",
+    "max_steps": "optim.steps",
+    "num_train_epochs": "optim.steps",
+    "learning_rate": "optim.lr",
+    "lr_scheduler_type": "optim.schedule",
+    "warmup_steps": "optim.warmup",
+    "weight_decay": "optim.weight_decay",
+    "max_grad_norm": "optim.grad_norm",
+    "adam_beta1": "optim.betas",
+    "adam_beta2": "optim.betas",
+    "save_strategy": "optim.save_every",
+    "save_steps": "optim.save_every",
+    "num_generations": "group.size",
+    "generation_batch_size": "group.prompts",
+    "per_device_train_batch_size": "group.micro_batch",
+    "gradient_accumulation_steps": "group.micro_batch",
+    "steps_per_generation": "group.micro_batch",
+    "max_completion_length": "policy.max_new_tokens",
+    "temperature": "policy.temperature",
+    "top_p": "policy.top_p",
+    "bf16": "policy.bf16",
+    "fp16": "policy.bf16",
+    "use_cpu": "device",
+    "reward_weights": "rewards.<i>.weight",
+    "scale_rewards": "advantage",
+    "multi_objective_aggregation": "advantage",
+    "report_to": "run.log",
+    "logging_strategy": "run.log",
+    "logging_steps": "run.log",
+    "logging_first_step": "run.log",
+    "log_completions": "logged",
+    "eval_strategy": "eval",
+    "eval_steps": "eval",
+    "num_generations_eval": "eval",
+    "model_init_kwargs": "policy",
+    "trust_remote_code": "policy",
+    "resume_from_checkpoint": "--resume",
+    "load_best_model_at_end": "eval",
+}  # fmt: skip
+"""Options of TRL's GRPOConfig that have a key of their own here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """The `policy:` block: the model that is trained, and how it answers."""
+
+    model: str
+    """A folder with model and processor, looked for from the current folder and then from the package's repository."""
+    max_new_tokens: Count = 256
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Bound(0, 1, above=True)] = 1.0
+    bf16: bool = False
+    """Compute in bfloat16 on CUDA; the weights stay float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The `group:` block: what one step samples."""
+
+    size: Annotated[int, Bound(2)]
+    """Rollouts of one prompt, which are compared with each other."""
+    prompts: Count
+    """Prompts a step; a step learns from size * prompts rollouts."""
+    micro_batch: Count | None = None
+    """Rollouts in one forward and backward pass; None is all of a step's."""
+
+    def __post_init__(self):
+        if self.size * self.prompts % self.rows:
+            raise ConfigError(f"is {self.micro_batch}, expected a divisor of size * prompts = {self.size * self.prompts}", "micro_batch")
+
+    @property
+    def rows(self) -> int:
+        return self.micro_batch or self.size * self.prompts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The `eval:` block: held-out samples, answered once each before and after, with the same random numbers."""
+
+    data: Source
+    temperature: NotNegative = 1.0
+    """1 measures the distribution that is trained; 0 answers greedily."""
+    batch: Count = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim:
+    """The `optim:` block: AdamW."""
+
+    lr: Positive
+    steps: Count
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: Annotated[int, Bound(0)] = 0
+    """Steps over which the learning rate rises."""
+    weight_decay: NotNegative = 0.0
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    grad_norm: Positive = 1.0
+    """Gradients are scaled down to this length."""
+    save_every: Count = 20
+    """Steps between checkpoints; the last step is always saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainVLM:
+    """A whole run."""
+
+    run: Run
+    data: Source
+    policy: Policy
+    group: Group
+    rewards: Composite
+    optim: Optim
+    advantage: Advantage = field(default_factory=GroupAdvantage)
+    eval: Evaluation | None = None
+    trl: Mapping[str, Any] = field(default_factory=dict)
+    """Options of TRL's GRPOConfig, passed on as they are: beta, loss_type, epsilon, num_iterations, ..."""
+    logged: Annotated[int, Bound(0)] = 4
+    """Rollouts of each step that are logged with their pictures."""
+    control: Literal["none", "shuffle_rewards"] = "none"
+    """`shuffle_rewards` hands each step's rewards to the wrong rollouts: a run that must not learn."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self):
+        if self.trl:
+            check_trl(self.trl)
+
+
+def check_trl(options: Mapping[str, Any]) -> None:
+    """Refuse what is no option of GRPOConfig, or is set by another key. Raises ConfigError."""
+    from trl.trainer.grpo_config import GRPOConfig
+
+    known = [option.name for option in dataclasses.fields(GRPOConfig) if option.init]
+    for name in options:
+        if name in OWNED:
+            raise ConfigError(f"is set by {OWNED[name]!r} here; remove it", f"trl.{name}")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"TRL's GRPOConfig has no such option.{hint}", f"trl.{name}")

@@ -1,0 +1,51 @@
+"""Our configuration as TRL's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from trl.trainer.grpo_config import GRPOConfig
+
+from vlreward.errors import ConfigError, UserError
+from vlreward.vlm.config import TrainVLM
+
+
+def device(config: TrainVLM) -> str:
+    """'cpu' or 'cuda'. Raises ConfigError where the configuration asks for what is not there, UserError in several processes."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise UserError(f"train-vlm runs in one process, but was launched in {processes}; start it without torchrun or accelerate launch")
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    if config.device == "cuda" and found == "cpu":
+        raise ConfigError("is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'", "device")
+    chosen = found if config.device == "auto" else config.device
+    if config.policy.bf16 and chosen == "cpu":
+        raise ConfigError("is true, which needs CUDA, but the run is on the CPU; remove it", "policy.bf16")
+    return chosen
+
+
+def grpo_config(config: TrainVLM, folder: Path) -> GRPOConfig:
+    """TRL's options: ours where we have a key, the user's `trl:` block, TRL's defaults for the rest. Raises ConfigError."""
+    group, optim, policy = config.group, config.optim, config.policy
+    schedules = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
+    chosen: dict[str, Any] = {
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": False,
+        "disable_tqdm": True,
+    } | dict(config.trl)
+    try:
+        return GRPOConfig(
+            output_dir=str(folder / "trl"), seed=config.run.seed, max_steps=optim.steps, report_to="none",
+            learning_rate=optim.lr, lr_scheduler_type=schedules[optim.schedule], warmup_steps=optim.warmup,
+            weight_decay=optim.weight_decay, adam_beta1=optim.betas[0], adam_beta2=optim.betas[1], max_grad_norm=optim.grad_norm,
+            num_generations=group.size, per_device_train_batch_size=group.rows,
+            gradient_accumulation_steps=group.size * group.prompts // group.rows,
+            max_completion_length=policy.max_new_tokens, temperature=policy.temperature, top_p=policy.top_p,
+            reward_weights=[term.weight for term in config.rewards.terms], use_cpu=device(config) == "cpu", bf16=policy.bf16,
+            logging_strategy="steps", logging_steps=1, save_strategy="no", eval_strategy="no", **chosen,
+        )  # fmt: skip
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"TRL refuses its options: {str(error).splitlines()[0]}", "trl") from error

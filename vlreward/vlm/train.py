@@ -1,0 +1,101 @@
+"""`vlreward train-vlm`: a configuration in, a trained policy and its run folder out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from vlreward.errors import ConfigError, DataError
+from vlreward.rewards.base import has
+from vlreward.run import Progress, RunFolder, quiet, seed_everything
+from vlreward.statistics import gains
+from vlreward.types import Rollout, Sample
+from vlreward.vlm import policy
+from vlreward.vlm.config import TrainVLM
+from vlreward.vlm.evaluate import answer
+from vlreward.vlm.settings import device
+from vlreward.vlm.trainer import VLGRPOTrainer
+
+
+def evaluate(config: TrainVLM, resume: bool = False, fresh: bool = False) -> RunFolder:
+    """Only the held-out evaluation of the configuration's policy, in a run folder of its own (`<run.name>-eval`)."""
+    config = replace(config, run=replace(config.run, name=f"{config.run.name}-eval"))
+    start = time.monotonic()
+    with quiet("transformers", "datasets"), Sitting(config, "eval", resume, fresh) as sitting:
+        sitting.folder.rewind(-1)
+        sitting.evaluate("before", 0)
+        figures = gains(sitting.folder.read("evaluation_before.jsonl"))
+        sitting.folder.summary({"command": "eval", "seconds": time.monotonic() - start, "held_out": figures})
+        return sitting.folder
+
+
+def train(config: TrainVLM, resume: bool = False, fresh: bool = False) -> RunFolder:
+    """Evaluate, train, evaluate again, and write what it came to; its folder. Goes on from the newest checkpoint where there is one."""
+    start = time.monotonic()
+    samples = _usable(config, "data", config.data.samples())
+    if len(samples) < config.group.prompts:
+        raise ConfigError(f"has {len(samples)} samples, but a step takes group.prompts = {config.group.prompts} of them", "data")
+    with quiet("transformers", "datasets"), Sitting(config, "train-vlm", resume, fresh) as sitting:
+        folder, found = sitting.folder, sitting.folder.latest()
+        folder.rewind(found[0] if found else -1)
+        if config.eval and not (folder.path / "evaluation_before.jsonl").exists():
+            sitting.evaluate("before", 0)
+        seed_everything(config.run.seed)
+        opened = time.monotonic() - start
+        trainer = VLGRPOTrainer(config, folder, sitting.policy, sitting.processor, samples)
+        saved = str(found[1] / f"checkpoint-{found[0]}") if found else None
+        if saved and found and found[0] == config.optim.steps:
+            trainer._load_from_checkpoint(saved)
+        else:
+            trainer.train(resume_from_checkpoint=saved)
+        trainer.save_model(str(folder.path / "policy"))
+        summary: dict[str, Any] = {"command": "train-vlm", "steps": config.optim.steps}
+        if config.eval:
+            sitting.evaluate("after", config.optim.steps)
+            summary["held_out"] = gains(*(folder.read(f"evaluation_{phase}.jsonl") for phase in ("before", "after")))
+        folder.summary(summary | {"seconds": opened + trainer.seconds})
+    return folder
+
+
+class Sitting:
+    """One process's work on a run: the open folder, the policy, and its held-out evaluations. A context manager that keeps the status."""
+
+    def __init__(self, config: TrainVLM, command: str, resume: bool, fresh: bool):
+        self.config, self.device = config, device(config)
+        policy.find(config.policy.model)
+        self.held_out = _usable(config, "eval.data", config.eval.data.samples()) if config.eval else []
+        self.folder = RunFolder.open(config.run, command, config, resume, fresh)
+        self.policy, self.processor = policy.read(config.policy.model, self.device)
+
+    def __enter__(self) -> Sitting:
+        return self
+
+    def __exit__(self, kind: Any, *_: object) -> None:
+        self.folder.status("done" if kind is None else "failed")
+
+    def evaluate(self, phase: str, step: int) -> None:
+        """Answer and judge the held-out samples; every rollout is logged once."""
+        block = self.config.eval
+        assert block is not None, "there is nothing to evaluate on"
+        with Progress(f"evaluate {phase}", len(self.held_out)) as progress:
+            rollouts = answer(
+                self.policy, self.processor, self.held_out, temperature=block.temperature, batch=block.batch, seed=block.seed,
+                max_new_tokens=self.config.policy.max_new_tokens, done=progress.advance,
+            )  # fmt: skip
+        table = self.config.rewards(rollouts, self.device)
+        known = {row["id"] for row in self.folder.read("rollouts.jsonl") if row["phase"] == phase}
+        self.folder.rollouts(phase, step, rollouts, table, [i for i, rollout in enumerate(rollouts) if rollout.sample.id not in known])
+        self.folder.evaluation(phase, rollouts, table)
+
+
+def _usable(config: TrainVLM, name: str, samples: list[Sample]) -> list[Sample]:
+    """The samples, unless one has no picture or no sample carries a target that a reward needs."""
+    for sample in samples:
+        if not sample.visuals:
+            raise DataError(f"{name}: sample {sample.id!r} has no picture; train-vlm needs one in every sample")
+    for i, term in enumerate(config.rewards.terms):
+        for need in term.reward.needs:
+            if need.startswith("target.") and not any(has(Rollout(sample=sample), need) for sample in samples):
+                raise ConfigError(f"{term.reward.kind!r} needs {need!r}, which no sample of `{name}` has", f"rewards.{i}.kind")
+    return samples
