@@ -1,12 +1,9 @@
 #!/usr/bin/env python3
 """Train the tiny Stable-Diffusion-3-shaped pipeline of assets/tiny-sd3 from nothing, on scenes of the tiny world.
 
-    python scripts/build_sd3.py                      # VAE, then transformer and text encoders twice: about 75 minutes on a core
+    python scripts/build_sd3.py                      # VAE, then transformer and text encoders: about an hour on a core
     python scripts/build_sd3.py --stage flow --steps 3000
     python scripts/build_sd3.py --stage measure      # the figures of assets/tiny-sd3/README.md again
-
-The transformer learns first from pictures as they are, then from faded ones, as a scanner makes them. So it draws what the prompt says
-but too pale to be told by its color: alignment has something to win that the model is able to do.
 
 The result is an ordinary diffusers folder (StableDiffusion3Pipeline without the T5 encoder). `training.jsonl` beside it holds the
 curves. The VAE comes first and is measured first: the pictures' own `object_match` and that of their reconstructions are the ceiling
@@ -34,15 +31,13 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from vlreward.data.media import Picture
-from vlreward.tiny.scene import COLORS, NUMBERS, PAPER, RELATIONS, SHAPES, Scene, plural, scene
+from vlreward.tiny.scene import COLORS, NUMBERS, RELATIONS, SHAPES, Scene, plural, scene
 
 ASSET = Path(__file__).parent.parent / "assets" / "tiny-sd3"
 SIDE = 32
 TOKENS = 12
 """Length of a tokenised prompt; the longest caption has 10 tokens."""
 EVALUATION_SEED = 10_000_000
-FADED = 0.35
-"""How far the pictures of the last stage are on their way to the paper's color."""
 
 
 def scenes(count: int, seed: int) -> list[Scene]:
@@ -161,14 +156,11 @@ def embed(encoders: Sequence[Any], ids: torch.Tensor) -> tuple[torch.Tensor, tor
     return torch.cat([o.hidden_states[-2] for o in outputs], -1), torch.cat([o.text_embeds for o in outputs], -1)
 
 
-def train_flow(vae: Any, start: Any, steps: int, batch: int, lr: float, faded: float, curve: Curve) -> Any:
-    """Flow matching of the transformer and both text encoders together; the exponential average of the weights is kept.
-
-    `start` is (transformer, encoder, encoder) to go on from; `faded` how far pictures are on their way to the paper's color.
-    """
+def train_flow(vae: Any, steps: int, batch: int, lr: float, curve: Curve) -> Any:
+    """Flow matching of the transformer and both text encoders together; the exponential average of the weights is kept."""
     torch.manual_seed(0)
     words = tokenizer()
-    trained = start or untrained(words)
+    trained = untrained(words)
     transformer, *encoders = trained
     print(f"transformer: {sum(p.numel() for p in transformer.parameters()):,} parameters, "
           f"text encoders: {sum(p.numel() for e in encoders for p in e.parameters()):,}")  # fmt: skip
@@ -176,11 +168,8 @@ def train_flow(vae: Any, start: Any, steps: int, batch: int, lr: float, faded: f
     optimizer = torch.optim.AdamW(trained.parameters(), lr=lr, weight_decay=1e-2, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05)
     items = scenes(60_000, seed=1)
-    paper = torch.tensor(PAPER)[None, :, None, None] / 127.5 - 1
     with torch.no_grad():
-        latents = torch.cat(
-            [vae.encode(torch.lerp(pixels(items[i : i + 500]), paper, faded)).latent_dist.mode() for i in range(0, len(items), 500)]
-        )
+        latents = torch.cat([vae.encode(pixels(items[i : i + 500])).latent_dist.mode() for i in range(0, len(items), 500)])
     latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
     ids = words([item.caption for item in items], padding="max_length", return_tensors="pt").input_ids
     empty = words("", padding="max_length", return_tensors="pt").input_ids
@@ -257,7 +246,7 @@ def measure_flow(pipe: Any, count: int, steps: int = 8, guidance: float = 1.0) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=("all", "vae", "flow", "faded", "measure"), default="all")
+    parser.add_argument("--stage", choices=("all", "vae", "flow", "measure"), default="all")
     parser.add_argument("--vae-steps", type=int, default=3000)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=64)
@@ -274,14 +263,8 @@ def main() -> None:
     print("ceiling: originals", originals, "reconstructions", reconstructions, flush=True)
     if min(originals["object_match"], reconstructions["object_match"]) < 0.95:
         raise SystemExit("the ceiling is under 0.95: train the VAE longer before the transformer")
-    average: Any = None
     if arguments.stage in ("all", "flow"):
-        average = train_flow(vae, None, arguments.steps, arguments.batch, arguments.lr, 0.0, Curve(log, "flow"))
-    if arguments.stage in ("all", "faded"):
-        if average is None:
-            pipe: Any = StableDiffusion3Pipeline.from_pretrained(ASSET, text_encoder_3=None, tokenizer_3=None)
-            average = torch.nn.ModuleList([pipe.transformer, pipe.text_encoder, pipe.text_encoder_2])
-        train_flow(vae, average, arguments.steps, arguments.batch, arguments.lr, FADED, Curve(log, "faded"))
+        train_flow(vae, arguments.steps, arguments.batch, arguments.lr, Curve(log, "flow"))
     if arguments.stage != "vae":
         pipe = StableDiffusion3Pipeline.from_pretrained(ASSET, text_encoder_3=None, tokenizer_3=None)
         for guidance in (1.0, 2.0, 4.0):

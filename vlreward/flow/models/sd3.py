@@ -45,7 +45,7 @@ class StableDiffusion3(Generator):
         dtype = torch.bfloat16 if half else torch.float32
         try:
             left_out = {} if self.t5_tokens else {"text_encoder_3": None, "tokenizer_3": None}
-            self.pipe: Any = StableDiffusion3Pipeline.from_pretrained(locate(self.model), dtype=dtype, **left_out)
+            self.pipe: Any = StableDiffusion3Pipeline.from_pretrained(str(locate(self.model)), dtype=dtype, **left_out)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigError(f"is {self.model!r}, which is no readable StableDiffusion3Pipeline ({reason})", "generator.model") from error
