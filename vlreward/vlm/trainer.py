@@ -55,10 +55,9 @@ class VLGRPOTrainer(GRPOTrainer):
         self.remove_callback(ProgressCallback)
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
-        group, args = self.config.group, self.grpo
-        repeats = self.num_iterations * args.steps_per_generation
-        chunks = -(-args.max_steps * args.gradient_accumulation_steps // repeats)
-        return PromptSampler(len(self.samples), group.prompts, group.size, repeats, chunks, self.config.run.seed)
+        group, args = self.config.group, self.args
+        chunks = -(-args.max_steps * args.gradient_accumulation_steps // self.repeats)
+        return PromptSampler(len(self.samples), group.prompts, group.size, self.repeats, chunks, self.config.run.seed)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         start = time.monotonic()
@@ -105,14 +104,14 @@ class VLGRPOTrainer(GRPOTrainer):
         return scores.masked_fill(~torch.isfinite(scores), float("nan")).to(self.accelerator.device)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        step, args = self.state.global_step, self.grpo
+        step, args = self.state.global_step, self.args
         with self.folder.checkpoint(step) as place:
             usual, args.output_dir = args.output_dir, str(place)
             try:
                 super()._save_checkpoint(model, trial)
             finally:
                 args.output_dir = usual
-            ahead = self._step % (args.steps_per_generation * self.num_iterations) != 0
+            ahead = self._step % self.repeats != 0
             kept = {
                 "seconds": self.seconds,
                 "step": self._step,
@@ -130,10 +129,11 @@ class VLGRPOTrainer(GRPOTrainer):
         self._step, self.batches, self._buffered_inputs = kept["step"], kept["batches"], kept["inputs"]
 
     @property
-    def grpo(self) -> GRPOConfig:
-        """TRL's options."""
+    def repeats(self) -> int:
+        """Micro-steps that learn from one batch of rollouts."""
         assert isinstance(self.args, GRPOConfig), "TRL's trainer keeps the options it was given"
-        return self.args
+        assert self.args.steps_per_generation is not None, "TRL fills this option in"
+        return self.num_iterations * self.args.steps_per_generation
 
     @property
     def seconds(self) -> float:
