@@ -287,6 +287,13 @@ def quiet(*libraries: str) -> Iterator[None]:
         yield
 
 
+def one_process(command: str) -> None:
+    """Refuse a launch in several processes, which would each do the same work into one folder. Raises UserError."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1:
+        raise UserError(f"{command} runs in one process, but was launched in {count}; start it without torchrun or accelerate launch")
+
+
 def seed_everything(seed: int) -> None:
     """Seed torch, numpy and Python."""
     import random

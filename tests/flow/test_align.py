@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from vlreward.commands import align as main
 from vlreward.config import load
-from vlreward.errors import ConfigError
+from vlreward.errors import ConfigError, UserError
 from vlreward.flow import evaluate
 from vlreward.flow.config import Align
 from vlreward.flow.train import evaluate as only_evaluate
@@ -271,3 +271,10 @@ def test_shipped_configurations_load_and_are_short(path):
     assert len(path.read_text().splitlines()) <= 25
     assert config.run.name == tree["run"]["name"]
     assert yaml.safe_load(path.read_text())
+
+
+def test_a_launch_in_several_processes_is_refused(config_text, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    (tmp_path / "run.yaml").write_text(config_text)
+    with pytest.raises(UserError, match="launched in 2"):
+        main(str(tmp_path / "run.yaml"), [], False, False)

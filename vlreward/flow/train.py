@@ -12,7 +12,7 @@ from vlreward.errors import ConfigError
 from vlreward.flow.config import Align
 from vlreward.flow.trainer import Trainer
 from vlreward.rewards.base import has
-from vlreward.run import RunFolder, quiet
+from vlreward.run import RunFolder, one_process, quiet
 from vlreward.statistics import gains
 from vlreward.types import Rollout, Sample
 
@@ -39,6 +39,7 @@ def train(config: Align, resume: bool = False, fresh: bool = False) -> RunFolder
 @contextlib.contextmanager
 def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[Trainer]:
     """A trainer in its run folder, whose status says how it ended."""
+    one_process("align")
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'", "device")

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from trl.trainer.grpo_config import GRPOConfig
 
-from vlreward.errors import ConfigError, UserError
+from vlreward.errors import ConfigError
+from vlreward.run import one_process
 from vlreward.vlm.config import TrainVLM
 
 
 def device(config: TrainVLM) -> str:
     """'cpu' or 'cuda'. Raises ConfigError where the configuration asks for what is not there, UserError in several processes."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        raise UserError(f"train-vlm runs in one process, but was launched in {processes}; start it without torchrun or accelerate launch")
+    one_process("train-vlm")
     found = "cuda" if torch.cuda.is_available() else "cpu"
     if config.device == "cuda" and found == "cpu":
         raise ConfigError("is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'", "device")
