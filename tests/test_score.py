@@ -105,3 +105,13 @@ def test_the_response_is_scored_instead_of_the_prompt(project):
     (project / "rows.jsonl").write_text(json.dumps(row))
     assert main(["score", "c.yaml", "rewards=[exact_match]"]) == 0
     assert scores(project)["a"]["score"] == 1.0
+
+
+def test_one_row_has_no_interval_and_the_summary_is_still_json(project, capsys):
+    rows = (project / "rows.jsonl").read_text().splitlines()[:1]
+    (project / "rows.jsonl").write_text("\n".join(rows))
+    assert main(["score", "c.yaml"]) == 0
+    assert "one row has no interval" in capsys.readouterr().out
+    text = (project / "pairs" / "summary.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text)["terms"]["total"]["low"] is None

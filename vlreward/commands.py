@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -73,10 +73,17 @@ def _tell(folder: RunFolder) -> int:
     page = write_report(folder.path)
     summary = json.loads((folder.path / "summary.json").read_text())
     for name, row in summary.get("held_out", {}).items():
-        line = f"held-out {name}: {row['before']:.3f} [{row['before_low']:.3f}, {row['before_high']:.3f}]"
+        line = f"held-out {name}: {_with_interval(row, 'before')}"
         if "gain" in row:
-            line += f" -> {row['after']:.3f} [{row['after_low']:.3f}, {row['after_high']:.3f}]"
-            line += f", gain {row['gain']:+.3f} [{row['gain_low']:+.3f}, {row['gain_high']:+.3f}]"
+            line += f" -> {_with_interval(row, 'after')}, gain {_with_interval(row, 'gain', '+')}"
         print(f"{line}, n={row['count']}")
     print(f"report: {page}")
     return 0
+
+
+def _with_interval(row: Mapping[str, float | None], name: str, sign: str = "") -> str:
+    """'0.375 [0.348, 0.402]'; one value has no interval, and where nothing applied there is no mean."""
+    mean, low, high = (row[key] for key in (name, f"{name}_low", f"{name}_high"))
+    if mean is None:
+        return "none"
+    return f"{mean:{sign}.3f}" if low is None or high is None else f"{mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"

@@ -17,6 +17,7 @@ import importlib
 import io
 import json
 import logging
+import math
 import os
 import platform
 import shutil
@@ -211,7 +212,7 @@ class RunFolder:
             file.write("".join(json.dumps(row) + "\n" for row in rows))
 
     def _json(self, name: str, value: Mapping[str, Any]) -> None:
-        self._text(name, json.dumps(value, indent=1) + "\n")
+        self._text(name, json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
 
     def _text(self, name: str, text: str) -> None:
         _write(self.path / name, text.encode())
@@ -319,6 +320,15 @@ def _write(path: Path, data: bytes) -> None:
     aside = path.with_name(path.name + ".writing")
     aside.write_bytes(data)
     os.replace(aside, path)
+
+
+def _finite(value: Any) -> Any:
+    """The tree with null for what JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _number(value: float) -> float | None:

@@ -149,7 +149,8 @@ def _tell(summary: dict[str, Any], file: Any, page: Any) -> None:
     judged = f"{summary['scored']} of {summary['rows']} rows scored"
     print(f"{judged}; {summary['bad']} bad rows, {summary['broken']} with a broken judge; {summary['kept']} kept")
     for name, term in summary["terms"].items():
-        print(f"  {name:16} {term['mean']:.3f} [{term['low']:.3f}, {term['high']:.3f}]  n={term['count']}")
+        span = f"[{term['low']:.3f}, {term['high']:.3f}]" if term["count"] > 1 else "(one row has no interval)"
+        print(f"  {name:16} {term['mean']:.3f} {span}  n={term['count']}")
     for name, won in summary["matched_wins"].items():
         print(f"  matched wins by {name}: {won['wins']:.1%} of {won['count']} pairs")
     print(f"scores: {file}\nreport: {page}")

@@ -82,3 +82,11 @@ def test_a_run_folder_that_exists_is_not_overwritten(tmp_path, capsys):
     assert "add --resume to go on with it or --fresh to replace it" in capsys.readouterr().err
     assert run("score", tmp_path, "--resume") == 0
     assert run("score", tmp_path, "--fresh") == 0
+
+
+def test_one_held_out_sample_has_a_mean_without_an_interval(tmp_path, capsys):
+    assert run("eval", tmp_path, "eval.data.count=1") == 0
+    said = capsys.readouterr().out
+    assert "held-out box_iou: 0." in said
+    assert "nan" not in said
+    assert "NaN" not in (tmp_path / "short-eval" / "summary.json").read_text()
