@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Train the tiny Stable-Diffusion-3-shaped pipeline of assets/tiny-sd3 from nothing, on scenes of the tiny world.
 
-    python scripts/build_sd3.py                      # VAE, then transformer and text encoders: about an hour on a core
-    python scripts/build_sd3.py --stage flow --steps 3000
+    python scripts/build_sd3.py                      # all stages: about two hours on a core
+    python scripts/build_sd3.py --stage tint         # the last one again, from what the asset holds
     python scripts/build_sd3.py --stage measure      # the figures of assets/tiny-sd3/README.md again
 
 The result is an ordinary diffusers folder (StableDiffusion3Pipeline without the T5 encoder). `training.jsonl` beside it holds the
 curves. The VAE comes first and is measured first: the pictures' own `object_match` and that of their reconstructions are the ceiling
-of everything after it, and the script refuses to go on where either is under 0.95.
+of everything after it, and the script refuses to go on where either is under 0.95. Flow matching has three stages: from nothing, more of
+the same at a lower rate, and last on pictures in which things have turned purple. So the model draws its shapes well but has a favourite
+color that it falls back to whatever it is asked for, as models have favourite looks, and that is what alignment has to win back.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import copy
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,6 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from vlreward.data.media import Picture
@@ -38,6 +40,10 @@ SIDE = 32
 TOKENS = 12
 """Length of a tokenised prompt; the longest caption has 10 tokens."""
 EVALUATION_SEED = 10_000_000
+STAGES = {"flow": (3000, 1.5e-3, 60_000), "more": (5000, 1e-3, 60_000), "tint": (250, 5e-4, 20_000)}
+"""Optimiser steps, highest learning rate and number of scenes."""
+FAVOURITE, TINTED = "purple", 0.37
+"""The color that the last stage prefers, and the share of things that it gives it to whatever their caption says."""
 
 
 def scenes(count: int, seed: int) -> list[Scene]:
@@ -116,21 +122,21 @@ def measure_vae(vae: Any, count: int = 512) -> tuple[dict[str, float], dict[str,
 
 
 def tokenizer() -> Any:
-    """A CLIP tokenizer whose BPE was trained on the tiny world's words."""
-    words = [*COLORS, *SHAPES, *map(plural, SHAPES), *NUMBERS, *(word for relation in RELATIONS for word in relation.split()), "a", "and"]
-    bpe = Tokenizer(models.BPE(unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
-    bpe.normalizer = normalizers.Lowercase()
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = [*"abcdefghijklmnopqrstuvwxyz", *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz")]
-    trainer = trainers.BpeTrainer(vocab_size=512, special_tokens=["<|startoftext|>", "<|endoftext|>"], end_of_word_suffix="</w>",
-                                  initial_alphabet=[*"abcdefghijklmnopqrstuvwxyz"], show_progress=False)  # fmt: skip
-    bpe.train_from_iterator([word for word in words for _ in range(10)], trainer)
-    state = json.loads(bpe.to_str())["model"]
-    vocabulary = state["vocab"]
-    for letter in alphabet:
-        vocabulary.setdefault(letter, len(vocabulary))
-    merges = [tuple(merge) for merge in state["merges"]]
-    return make_tokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS)
+    """A CLIP tokenizer to which each of the tiny world's words is one token.
+
+    The merges are written down, each word's letters from the left: a trained BPE breaks ties in another order in each process. Longer words
+    come first, so that no shorter one's merge tears them apart.
+    """
+    relations = (word for relation in RELATIONS for word in relation.split())
+    words = sorted({*COLORS, *SHAPES, *map(plural, SHAPES), *NUMBERS, *relations, "a", "and"}, key=lambda word: (-len(word), word))
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    merges = dict.fromkeys(
+        (word[:i], word[i] + ("</w>" if i == len(word) - 1 else "")) for word in words for i in range(1, len(word))
+    )  # fmt: skip
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
+    made = make_tokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=list(merges), model_max_length=TOKENS)
+    assert all(len(made(word).input_ids) == 3 for word in words), "a word is torn into several tokens"
+    return made
 
 
 def text_encoder(vocabulary: int, end: int) -> Any:
@@ -156,26 +162,32 @@ def embed(encoders: Sequence[Any], ids: torch.Tensor) -> tuple[torch.Tensor, tor
     return torch.cat([o.hidden_states[-2] for o in outputs], -1), torch.cat([o.text_embeds for o in outputs], -1)
 
 
-def train_flow(vae: Any, steps: int, batch: int, lr: float, curve: Curve) -> Any:
-    """Flow matching of the transformer and both text encoders together; the exponential average of the weights is kept."""
+def tinted(item: Scene, rng: random.Random) -> Scene:
+    """The scene with its caption, in which a share of the things has the favourite color instead of its own."""
+    return replace(item, things=tuple(replace(thing, color=FAVOURITE) if rng.random() < TINTED else thing for thing in item.things))
+
+
+def train_flow(vae: Any, trained: Any, stage: str, steps: int, batch: int, curve: Curve) -> None:
+    """Flow matching of the transformer and both text encoders together; the exponential average of the weights is saved."""
     torch.manual_seed(0)
     words = tokenizer()
-    trained = untrained(words)
-    transformer, *encoders = trained
+    transformer, *encoders = trained.requires_grad_(True)
     print(f"transformer: {sum(p.numel() for p in transformer.parameters()):,} parameters, "
           f"text encoders: {sum(p.numel() for e in encoders for p in e.parameters()):,}")  # fmt: skip
     average = copy.deepcopy(trained)
+    _, lr, count = STAGES[stage]
     optimizer = torch.optim.AdamW(trained.parameters(), lr=lr, weight_decay=1e-2, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05)
-    items = scenes(60_000, seed=1)
+    items, rng = scenes(count, seed=1), random.Random(5)
+    drawn = [tinted(item, rng) for item in items] if stage == "tint" else items
     with torch.no_grad():
-        latents = torch.cat([vae.encode(pixels(items[i : i + 500])).latent_dist.mode() for i in range(0, len(items), 500)])
+        latents = torch.cat([vae.encode(pixels(drawn[i : i + 500])).latent_dist.mode() for i in range(0, count, 500)])
     latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
     ids = words([item.caption for item in items], padding="max_length", return_tensors="pt").input_ids
     empty = words("", padding="max_length", return_tensors="pt").input_ids
     total = 0.0
     for step in range(steps):
-        pick = torch.randint(len(items), (batch,))
+        pick = torch.randint(count, (batch,))
         clean, prompt = latents[pick], ids[pick].clone()
         prompt[torch.rand(batch) < 0.1] = empty
         sigma = torch.sigmoid(torch.randn(batch))[:, None, None, None]
@@ -197,15 +209,14 @@ def train_flow(vae: Any, steps: int, batch: int, lr: float, curve: Curve) -> Any
         if step % 100 == 99:
             curve(step=step + 1, loss=total / 100)
             total = 0.0
-        if step % 500 == 499 or step == steps - 1:
+        if step % 1000 == 999 or step == steps - 1:
             pipe = pipeline(vae, average, words)
-            curve(step=step + 1, **measure_flow(pipe, 128))
+            curve(step=step + 1, **measure_flow(pipe, 256))
             save(pipe)
-    return average
 
 
 def untrained(words: Any) -> Any:
-    """(transformer, encoder, encoder) with random weights."""
+    """(transformer, encoder, encoder) with random weights, as one module."""
     encoders = [text_encoder(len(words), words.eos_token_id).eval() for _ in range(2)]
     transformer = SD3Transformer2DModel(
         sample_size=SIDE // 2, patch_size=2, in_channels=4, out_channels=4, num_layers=4, attention_head_dim=32, num_attention_heads=4,
@@ -214,9 +225,22 @@ def untrained(words: Any) -> Any:
     return torch.nn.ModuleList([transformer, *encoders])
 
 
+def load() -> Any:
+    return StableDiffusion3Pipeline.from_pretrained(ASSET, text_encoder_3=None, tokenizer_3=None)
+
+
+def parts(pipe: Any) -> Any:
+    """(transformer, encoder, encoder)"""
+    return torch.nn.ModuleList([pipe.transformer, pipe.text_encoder, pipe.text_encoder_2])
+
+
 def save(pipe: Any) -> None:
-    """Into assets/tiny-sd3; the index names the parts that it does without."""
+    """Into assets/tiny-sd3; the index names the parts that it does without, and no file where it was loaded from."""
     pipe.save_pretrained(ASSET)
+    for file in ASSET.glob("*/config.json"):
+        config = json.loads(file.read_text())
+        config.pop("_name_or_path", None)
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     index = ASSET / "model_index.json"
     absent = {key: [None, None] for key in ("text_encoder_3", "tokenizer_3")}
     index.write_text(json.dumps(json.loads(index.read_text()) | absent, indent=2, sort_keys=True) + "\n")
@@ -246,11 +270,10 @@ def measure_flow(pipe: Any, count: int, steps: int = 8, guidance: float = 1.0) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=("all", "vae", "flow", "measure"), default="all")
+    parser.add_argument("--stage", choices=("all", "vae", *STAGES, "measure"), default="all")
     parser.add_argument("--vae-steps", type=int, default=3000)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, help="of each stage of flow matching, instead of its own number")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
     arguments = parser.parse_args()
     ASSET.mkdir(parents=True, exist_ok=True)
     log = ASSET / "training.jsonl"
@@ -263,10 +286,12 @@ def main() -> None:
     print("ceiling: originals", originals, "reconstructions", reconstructions, flush=True)
     if min(originals["object_match"], reconstructions["object_match"]) < 0.95:
         raise SystemExit("the ceiling is under 0.95: train the VAE longer before the transformer")
-    if arguments.stage in ("all", "flow"):
-        train_flow(vae, arguments.steps, arguments.batch, arguments.lr, Curve(log, "flow"))
+    for stage, (steps, *_) in STAGES.items():
+        if arguments.stage in ("all", stage):
+            trained = untrained(tokenizer()) if stage == "flow" else parts(load())
+            train_flow(vae, trained, stage, arguments.steps or steps, arguments.batch, Curve(log, stage))
     if arguments.stage != "vae":
-        pipe = StableDiffusion3Pipeline.from_pretrained(ASSET, text_encoder_3=None, tokenizer_3=None)
+        pipe = load()
         for guidance in (1.0, 2.0, 4.0):
             print(f"guidance {guidance}:", measure_flow(pipe, 512, guidance=guidance), flush=True)
 

@@ -21,7 +21,7 @@ from vlreward.commands import align as main
 from vlreward.config import load
 from vlreward.errors import ConfigError, UserError
 from vlreward.flow import evaluate
-from vlreward.flow.config import Align
+from vlreward.flow.config import Align, Optim
 from vlreward.flow.train import evaluate as only_evaluate
 from vlreward.flow.train import train
 from vlreward.run import RunFolder
@@ -94,6 +94,12 @@ def test_one_update_an_epoch_keeps_every_ratio_at_exactly_one(config_text, tmp_p
     for row in folder.read("metrics.jsonl"):
         assert (row["ratio/deviation"], row["clip_fraction"], row["on_policy"]) == (0, 0, 1)
         assert row["grad_norm"] > 0
+
+
+def test_a_linear_schedule_falls_to_the_last_update_and_warmup_comes_on_top():
+    optim = Optim(lr=1.0, epochs=4, updates=2, warmup=2, schedule="linear")
+    assert [optim.rate(done) for done in range(1, 9)] == [0.5, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]
+    assert Optim(lr=1.0, epochs=4).rate(4) == 1.0
 
 
 def test_training_raises_the_reward(config_text, tmp_path):

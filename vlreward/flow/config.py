@@ -63,6 +63,13 @@ class Optim:
     """Decay of averaged weights, which are then what is evaluated and exported; 0 is off. Source of 0.9: Flow-GRPO's configuration."""
     warmup: Annotated[int, Bound(0)] = 0
     """Optimiser steps over which the learning rate rises."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """`linear`: the learning rate falls to 0 over the run, so that the last updates' noise does not stay in the weights."""
+
+    def rate(self, done: int) -> float:
+        """Learning rate of the optimiser step `done` (the first is 1)."""
+        left = 1 - (done - 1) / (self.epochs * self.updates) if self.schedule == "linear" else 1.0
+        return self.lr * left * min(1.0, done / max(1, self.warmup))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,8 @@ class Plan:
     """Whose weights sample."""
     share_noise: bool = False
     """All rollouts of a group start from the same noise."""
+    renoised: int = 0
+    """For an objective of the forward process: at how many levels each finished rollout is noised anew and trained on."""
 
     def __post_init__(self):
         assert set(self.train) <= set(self.noisy) <= set(range(self.steps)), f"steps out of range: {self.train}, {self.noisy}"
@@ -34,6 +36,11 @@ class Plan:
     @property
     def steps(self) -> int:
         return len(self.sigmas) - 1
+
+    @property
+    def trained(self) -> int:
+        """Transitions of each rollout that the objective learns from."""
+        return len(self.train) + self.renoised
 
 
 def seeded(*key: int | str) -> torch.Generator:
@@ -51,6 +58,10 @@ class Noise:
     def __call__(self, shape: Sequence[int], *key: int | str) -> torch.Tensor:
         """[*shape] float32 on the CPU. Rollouts use (epoch, group, member, step), with step -1 for the start."""
         return torch.randn(tuple(shape), generator=seeded(self.seed, *key))
+
+    def uniform(self, *key: int | str) -> torch.Tensor:
+        """[1] float32 in [0, 1)"""
+        return torch.rand(1, generator=seeded(self.seed, "uniform", *key))
 
     def batch(self, shape: Sequence[int], keys: Sequence[tuple[int | str, ...]]) -> torch.Tensor:
         """[B,*shape], one key a row."""

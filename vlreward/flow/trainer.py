@@ -128,7 +128,7 @@ class Trainer:
                 continue
             done = epoch * optim.updates + number + 1
             for group in self.optimizer.param_groups:
-                group["lr"] = optim.lr * min(1.0, done / max(1, optim.warmup))
+                group["lr"] = optim.rate(done)
             self.optimizer.step()
             if optim.ema:
                 self.policies.update("ema", min(optim.ema, (1 + done) / (10 + done)))
@@ -202,7 +202,7 @@ class Trainer:
         count = sum(weight.numel() for weight in self.weights)
         policy = "on-policy" if optim.updates == 1 else f"{optim.updates} updates, the later ones off-policy"
         print(
-            f"self-check: {facts}; {group.groups} groups of {group.size}, {len(plan.train)} trained steps of {plan.steps}, "
+            f"self-check: {facts}; {group.groups} groups of {group.size}, {plan.trained} trained steps, {plan.steps} denoising steps, "
             f"{policy}; {count:,} trained weights",
             file=sys.stderr,
         )

@@ -40,7 +40,7 @@ def reward_figures(table: RewardTable) -> dict[str, float]:
 def self_check(bind: Bind, collected: Collected) -> str:
     """One line on what must hold before the first update: the ratio of a sampled step computed again with gradients is 1, and the
     noiseless kernel is the ODE."""
-    collected.advantage_BS = torch.zeros(len(collected.rollouts), len(collected.plan.train))
+    collected.advantage_BS = torch.zeros(len(collected.rollouts), collected.plan.trained)
     collected.weight_BS = torch.ones_like(collected.advantage_BS)
     facts = []
     if collected.plan.train:

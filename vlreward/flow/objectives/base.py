@@ -44,7 +44,7 @@ class Objective:
     def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
         """Set advantages and weights [B,S]; by default each trained step gets its rollout's advantage, and weight 1."""
         advantage_B = advantage(table, collected.group_B)
-        collected.advantage_BS = advantage_B[:, None].expand(-1, len(collected.plan.train))
+        collected.advantage_BS = advantage_B[:, None].expand(-1, collected.plan.trained)
         collected.weight_BS = torch.ones_like(collected.advantage_BS)
 
     def loss(self, velocity: Velocity, batch: Batch) -> Loss:
