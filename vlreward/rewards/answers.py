@@ -4,26 +4,56 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from vlreward.errors import DataError
 from vlreward.registry import register
 from vlreward.rewards.base import Reward
 from vlreward.types import Rollout
 
-ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
+OPEN, CLOSE = "<answer>", "</answer>"
 
 
 def final_answer(text: str) -> tuple[str, int, int] | None:
     """What stands in the last complete `<answer>...</answer>`, with its character span; None without one."""
-    found = list(ANSWER.finditer(text))
-    return (found[-1].group(1).strip(), found[-1].start(1), found[-1].end(1)) if found else None
+    head, opened, tail = text.rpartition(OPEN)
+    while opened:
+        inside, closed, _ = tail.partition(CLOSE)
+        if closed:
+            return inside.strip(), len(head) + len(OPEN), len(head) + len(OPEN) + len(inside)
+        head, opened, tail = head.rpartition(OPEN)
+    return None
 
 
 def normalize(text: str) -> str:
     """NFKC, casefolded, runs of whitespace as one space, no space at the ends."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def references(target: Mapping[str, Any], name: str = "answer") -> list[str]:
+    """`target.<name>`, which is a text or a number or a list of them, as texts. Raises DataError where there is none or one is empty."""
+    given = target[name]
+    options = given if isinstance(given, list | tuple) else [given]
+    if not options or not all(isinstance(option, str | int | float) and str(option).strip() for option in options):
+        raise DataError(f"target.{name} is {given!r}, expected a text or a list of texts, none empty")
+    return [str(option) for option in options]
+
+
+@dataclass(kw_only=True)
+class Answered(Reward):
+    """Base of rewards on the last `<answer>...</answer>` of a text."""
+
+    tags: bool = True
+    """False: a text without the tags is an answer as a whole."""
+    needs = ("text", "target.answer")
+
+    def answer(self, rollout: Rollout) -> str | None:
+        """What was answered; None where the tags are asked for and missing."""
+        text = rollout.text or ""
+        found = final_answer(text)
+        return found[0] if found else None if self.tags else text.strip()
 
 
 @register("answer_format")
@@ -54,7 +84,7 @@ class AnswerFormat(Reward):
 
 @register("exact_match")
 @dataclass(kw_only=True)
-class ExactMatch(Reward):
+class ExactMatch(Answered):
     """1 if the answer equals `target.answer` (or one of several) after normalisation, else 0.
 
     The answer is the last `<answer>...</answer>`, or the whole text where the tags are missing and `tags` is false. Normalised by
@@ -64,18 +94,14 @@ class ExactMatch(Reward):
 
     Known cheats: listing every option (not equal, so 0); giving several tagged answers (only the last counts; pair with
     `answer_format`, which gives such a text 0); an empty answer to an empty target (an empty target is refused as broken data).
+
+    Example: {text: "<answer> Red</answer>", target: {answer: red}} -> 1
     """
 
-    tags: bool = True
-    needs = ("text", "target.answer")
-
     def one(self, rollout: Rollout) -> tuple[float, str]:
-        wanted = rollout.sample.target["answer"]
-        options = [normalize(str(option)) for option in (wanted if isinstance(wanted, list | tuple) else [wanted])]
-        if not options or not all(options):
-            raise DataError(f"target.answer is {wanted!r}, expected a text or a list of texts, none empty")
-        found = final_answer(rollout.text or "")
-        if found is None and self.tags:
+        options = [normalize(option) for option in references(rollout.sample.target)]
+        found = self.answer(rollout)
+        if found is None:
             return 0.0, "no <answer>...</answer>"
-        answer = normalize(found[0] if found else rollout.text or "")
+        answer = normalize(found)
         return float(answer in options), f"answered {answer!r}, wanted {' or '.join(map(repr, options))}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import ClassVar, Literal
 
 import torch
 
@@ -35,6 +35,11 @@ class Reward:
     def load(self, device: str) -> None:
         """Bring models into memory; called once, before the first score."""
 
+    @property
+    def memory(self) -> dict[str, float]:
+        """What a reward goes by from earlier batches; empty for nearly all. A training keeps it with its checkpoints."""
+        return self.__dict__.setdefault("_memory", {})
+
     def one(self, rollout: Rollout) -> float | tuple[float, str]:
         """The score of one rollout, alone or with a note for the reader."""
         raise NotImplementedError(f"{type(self).__name__} must define `one` or `batch`")
@@ -59,8 +64,9 @@ class Reward:
     def score(self, rollouts: Sequence[Rollout], device: str = "cpu") -> RewardOutput:
         """Judge B rollouts: skips those that lack what the reward needs, contains failures, checks bounds."""
         self.prepare(device)
-        rows = [i for i, rollout in enumerate(rollouts) if all(has(rollout, need) for need in self.needs)]
-        chosen = [rollouts[i] for i in rows]
+        missing = {row for need in self.needs for row in lacking(rollouts, need)}
+        rows = [row for row in range(len(rollouts)) if row not in missing]
+        chosen = [rollouts[row] for row in rows] if missing else rollouts
         try:
             output = self.batch(chosen) if chosen else RewardOutput(scores=torch.zeros(0, dtype=torch.float64))
         except NotImplementedError:
@@ -80,21 +86,46 @@ class Reward:
     def _check(self, output: RewardOutput) -> None:
         low, high = self.bounds
         slack = 1e-6 * max(1.0, high - low if math.isfinite(high - low) else 1.0)
-        for i, value in enumerate(output.scores.detach().tolist()):
-            if output.errors[i] is None and not math.isnan(value) and not low - slack <= value <= high + slack:
-                output.errors[i] = f"scored {value:g}, outside of its bounds [{low:g}, {high:g}]"
+        scores = output.scores.detach()
+        for i in ((scores < low - slack) | (scores > high + slack)).nonzero().flatten().tolist():
+            output.errors[i] = output.errors[i] or f"scored {scores[i].item():g}, outside of its bounds [{low:g}, {high:g}]"
         if any(output.errors):
             output.scores = output.scores.masked_fill(output.broken, float("nan"))
 
 
+def lacking(rollouts: Sequence[Rollout], need: str) -> list[int]:
+    """The rows that do not carry what a reward's `needs` names."""
+    if need == "text":
+        return [row for row, rollout in enumerate(rollouts) if rollout.text is None]
+    if need == "visual":
+        return [row for row, rollout in enumerate(rollouts) if rollout.visual is None]
+    assert need.startswith("target."), f"unknown need {need!r}; a need is 'text', 'visual' or 'target.<name>'"
+    name = need.removeprefix("target.")
+    return [row for row, rollout in enumerate(rollouts) if rollout.sample.target.get(name) is None]
+
+
 def has(rollout: Rollout, need: str) -> bool:
     """Whether a rollout carries what a reward's `needs` names."""
-    if need == "text":
-        return rollout.text is not None
-    if need == "visual":
-        return rollout.visual is not None
-    assert need.startswith("target."), f"unknown need {need!r}; a need is 'text', 'visual' or 'target.<name>'"
-    return rollout.sample.target.get(need.removeprefix("target.")) is not None
+    return not lacking([rollout], need)
+
+
+def walk(reward: Reward) -> Iterator[Reward]:
+    """A reward and every reward among its fields, theirs too."""
+    yield reward
+    for field in fields(reward):
+        value = getattr(reward, field.name)
+        several = value.values() if isinstance(value, Mapping) else value
+        for inner in several if isinstance(value, tuple | Mapping) else (value,):
+            if isinstance(inner, Reward):
+                yield from walk(inner)
+
+
+def by_group(rollouts: Sequence[Rollout]) -> list[list[int]]:
+    """The rows of each group, in the order in which groups first appear."""
+    rows: dict[int, list[int]] = {}
+    for i, rollout in enumerate(rollouts):
+        rows.setdefault(rollout.group, []).append(i)
+    return list(rows.values())
 
 
 def spread(output: RewardOutput, rows: Sequence[int], count: int) -> RewardOutput:
@@ -122,15 +153,3 @@ def explain(failure: Exception) -> str:
     if isinstance(failure, RewardError | DataError) and text:
         return text[0]
     return f"{type(failure).__name__}: {text[0] if text else 'no message'}"
-
-
-def card(cls: type[Reward]) -> Mapping[str, Any]:
-    """What `vlreward list rewards` prints of a reward."""
-    return {
-        "name": cls.kind,
-        "needs": list(cls.needs),
-        "bounds": list(cls.bounds),
-        "scope": cls.scope,
-        "differentiable": cls.differentiable,
-        "about": (cls.__doc__ or "").strip(),
-    }

@@ -2,150 +2,204 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
-from vlreward.config import Fraction
 from vlreward.errors import DataError
 from vlreward.registry import register
 from vlreward.rewards.answers import final_answer
-from vlreward.rewards.base import Reward
-from vlreward.types import Mark, RewardOutput, Rollout
+from vlreward.rewards.frames import Framed, distinct
+from vlreward.rewards.matching import Boxes, Pairs
+from vlreward.rewards.overlap import LOWEST, Graded, Measure, overlap, valid
+from vlreward.rewards.parsing import read_boxes
+from vlreward.types import Mark, OnDemand, RewardOutput, Rollout
 
-Frame = Literal["pixels", "resized", "thousand", "unit"]
-"""Where coordinates count: pixels of the original, pixels of the resized input, 0-1000 (norm1000), or 0-1."""
-NUMBER = r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*"
-BOX = re.compile(rf"[\[(]{NUMBER},{NUMBER},{NUMBER},{NUMBER}[\])]")
 MAX_BOXES = 100
 """Boxes read from one answer; every further one counts as surplus without being matched."""
 
 
-def read_boxes(answer: str) -> np.ndarray:
-    """[A,4] xyxy of every `[x1, y1, x2, y2]` in an answer, as written; floats and signs are read too."""
-    found = [[float(value) for value in match] for match in BOX.findall(answer)]
-    return np.array(found, dtype=np.float64).reshape(-1, 4)
+@dataclass(kw_only=True)
+class BoxAnswers:
+    """What B rollouts answered and what was wanted; for a row with an error nothing is wanted."""
+
+    texts: list[str | None]
+    """What stands in the last answer tags; None without them."""
+    listed: Boxes
+    """Every box of the answers, good or bad, as written"""
+    answered: Boxes
+    """Those among the first MAX_BOXES of a row that are valid, in pixels and clipped to the picture"""
+    wanted: Boxes
+    sizes: np.ndarray
+    """[B,2] (width, height) of the picture, inf where unknown"""
+    errors: list[str | None]
+
+    @property
+    def written(self) -> np.ndarray:
+        """[B] how many boxes each answer lists"""
+        return self.listed.counts
+
+    def output(self, scores: np.ndarray, note: Callable[[int], str], parts: Mapping[str, np.ndarray] | None = None) -> RewardOutput:
+        """Scores [B], a note for each row and the boxes as marks; NaN where a row has an error."""
+        if any(self.errors):
+            scores = np.where([error is not None for error in self.errors], np.nan, scores)
+        return RewardOutput(
+            scores=torch.from_numpy(np.asarray(scores, dtype=np.float64)),
+            parts={name: torch.from_numpy(values) for name, values in (parts or {}).items()},
+            notes=OnDemand(len(self.texts), lambda row: "" if self.errors[row] else note(row)),
+            marks=OnDemand(len(self.texts), self._marks),
+            errors=self.errors,
+        )
+
+    def nothing(self, row: int, what: str = "box") -> str:
+        """The note for an answer without boxes."""
+        return "no <answer>...</answer>" if self.texts[row] is None else f"no {what} in the answer"
+
+    def _marks(self, row: int) -> list[Mark]:
+        roles: tuple[tuple[Boxes, Literal["answered", "wanted"]], ...] = ((self.wanted, "wanted"), (self.answered, "answered"))
+        return [Mark(box=(a, b, c, d), role=role) for boxes, role in roles for a, b, c, d in boxes.row(row).tolist()]
 
 
-def to_pixels(boxes: np.ndarray, frame: Frame, size: tuple[float, float], resized: tuple[float, float] | None = None) -> np.ndarray:
-    """Boxes [A,4] of a frame in pixels of the original picture. `size` and `resized` are (width, height)."""
-    if frame == "pixels":
-        return boxes
-    if frame == "resized":
-        if resized is None:
-            raise DataError("the frame 'resized' needs target.resized: [width, height] of the picture as the model saw it")
-        unit = np.array([*resized, *resized], dtype=np.float64)
-    else:
-        unit = np.full(4, 1000.0 if frame == "thousand" else 1.0)
-    return boxes / unit * np.array([*size, *size], dtype=np.float64)
+@dataclass(kw_only=True)
+class BoxReward(Framed):
+    """Base of rewards that compare answered boxes with `target.boxes`, which are in pixels of the original picture."""
 
+    needs = ("text", "target.boxes")
 
-def valid(boxes: np.ndarray) -> np.ndarray:
-    """[A] whether each box is finite and has x1 < x2 and y1 < y2."""
-    return np.isfinite(boxes).all(1) & (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
+    def read(self, rollouts: Sequence[Rollout]) -> BoxAnswers:
+        """The boxes of B answers and targets, labels aside."""
+        texts = answer_texts(rollouts)
+        numbers, counts = read_boxes([text or "" for text in texts])
+        return self.framed(rollouts, texts, Boxes(xyxy=numbers, counts=counts))
 
+    def wanted(self, rollouts: Sequence[Rollout], empty: bool) -> tuple[Boxes, list[str | None]]:
+        """The reference boxes of B rollouts and [B] what is wrong with them."""
+        return wanted_boxes(rollouts, empty)
 
-def pairwise_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """iou_AW of two sets of xyxy boxes; 0 where either has no area."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(-1)
-    areas = [np.clip(b[:, 2:] - b[:, :2], 0, None).prod(-1) for b in (first, second)]
-    union = areas[0][:, None] + areas[1][None, :] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    def framed(
+        self, rollouts: Sequence[Rollout], texts: list[str | None], listed: Boxes, empty: bool = False, points: bool = False
+    ) -> BoxAnswers:
+        """The same from boxes as they were read: brought to pixels, clipped, invalid ones dropped.
+
+        A target without boxes is broken unless `empty`. `points` are boxes without an extent; one outside of the picture is invalid.
+        """
+        firsts, index = distinct(rollouts)
+        wanted, wrong = self.wanted(firsts, empty)
+        scales, sizes, errors = self.scales(firsts)
+        wanted, sizes, rows = wanted.take(index), sizes[index], listed.rows
+        boxes, limits = listed.xyxy, np.tile(sizes, 2)[rows]
+        if self.frame != "pixels":
+            boxes = boxes * np.tile(scales[index], 2)[rows]
+        if points:
+            sound = np.all(np.isfinite(boxes) & (boxes >= 0) & (boxes <= limits), axis=1)
+        else:
+            boxes = np.clip(boxes, 0, limits)
+            sound = valid(boxes)
+        if listed.counts.max(initial=0) > MAX_BOXES:
+            sound &= np.arange(len(rows)) - (np.cumsum(listed.counts) - listed.counts)[rows] < MAX_BOXES
+        errors = [first or second for first, second in zip(wrong, errors, strict=True)]
+        good = np.array([error is None for error in errors])
+        if not good.all():
+            wanted = wanted.keep(good[index][wanted.rows])
+        return BoxAnswers(
+            texts=texts,
+            listed=listed,
+            answered=Boxes(xyxy=boxes, counts=listed.counts, labels=listed.labels).keep(sound),
+            wanted=wanted,
+            sizes=sizes,
+            errors=[errors[place] for place in index.tolist()],
+        )
 
 
 @register("box_iou")
 @dataclass(kw_only=True)
-class BoxIoU(Reward):
-    """Mean IoU of answered boxes against reference boxes, each matched at most once. In [0, 1].
+class BoxIoU(Graded, BoxReward):
+    """Mean overlap of answered boxes with reference boxes, each matched at most once. In [0, 1].
 
-    The sum of IoU over the best one-to-one matching, divided by the larger of the two counts: a missing or surplus box counts as
-    IoU 0. Boxes are read from the last `<answer>...</answer>` as `[x1, y1, x2, y2]` (a JSON list of `bbox_2d` holds the same) in
-    `frame`; `target.boxes` is always in pixels of the original picture. Boxes with x1 >= x2 or y1 >= y2 are invalid and worth 0; the
-    rest is clipped to the picture.
+    The sum of overlaps over the best one-to-one matching, divided by the larger of the two counts: a missing or surplus box counts 0.
+    Boxes are read from the last `<answer>...</answer>` as JSON with `bbox_2d`, as `(x1,y1),(x2,y2)` with or without Qwen's box tokens,
+    or as plain `[x1, y1, x2, y2]`, in `frame`; `target.boxes` is always in pixels of the original picture. Boxes with x1 >= x2 or
+    y1 >= y2 are invalid and worth 0; the rest is clipped to the picture. Measures other than IoU tell a near miss from a far one; they
+    reach below 0 and are mapped to [0, 1] by (x - low) / (1 - low) with low = -1 (giou, diou) or -1.5 (ciou), so boxes that only
+    touch are worth about 0.5 or 0.6.
 
-    Source: VLM-R1, arXiv 2504.07615 (IoU of one box; half-open pixels here, where its code counts inclusive ones).
+    Source: VLM-R1, arXiv 2504.07615 (IoU of one box; half-open pixels here, where its code counts inclusive ones); GIoU,
+    arXiv 1902.09630; DIoU and CIoU, arXiv 1911.08287; `steps` is COCO's set of thresholds.
 
     Known cheats: listing many boxes (surplus counts 0); several answers (the last counts); the whole picture as box (worth the
-    object's share of the area; raise `floor` where objects are large); boxes far outside of the picture (clipped, an empty rest is
-    invalid); swapped corners (invalid, not mended).
+    object's share of the area; raise `floor` or take `form: steps` where objects are large); boxes far outside of the picture
+    (clipped, an empty rest is invalid); swapped corners (invalid, not mended); with giou, diou and ciou any box at all earns something
+    (a `floor` takes that).
+
+    Example: {text: "<answer>[10, 10, 30, 30]</answer>", target: {boxes: [[10, 10, 30, 30]]}} -> 1
     """
 
-    floor: Fraction = 0.0
-    """An IoU below this counts as 0."""
-    frame: Frame = "pixels"
-    needs = ("text", "target.boxes")
+    measure: Measure = "iou"
+
+    def __post_init__(self):
+        BoxReward.__post_init__(self)
+        Graded.__post_init__(self)
 
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
-        scores, notes, marks, errors = [], [], [], []
-        for rollout in rollouts:
-            try:
-                wanted = reference(rollout.sample.target)
-                score, note, answered = self.grade(rollout, wanted)
-                marks.append([*_marks(wanted, "wanted"), *_marks(answered[:MAX_BOXES], "answered")])
-                errors.append(None)
-            except DataError as error:
-                score, note = float("nan"), ""
-                marks.append([])
-                errors.append(str(error))
-            scores.append(score)
-            notes.append(note)
-        return RewardOutput(scores=torch.tensor(scores, dtype=torch.float64), notes=notes, marks=marks, errors=errors)
+        case = self.read(rollouts)
+        pairs = Pairs.of(case.answered.counts, case.wanted.counts)
+        values = overlap(case.answered.xyxy[pairs.answered], case.wanted.xyxy[pairs.wanted], self.measure)
+        low = LOWEST[self.measure]
+        values = self.worth((values - low) / (1 - low) if low else values)
+        matched = pairs.match(values)
+        sums = np.bincount(pairs.rows[matched], values[matched], minlength=len(rollouts))
+        scores = sums / np.maximum(np.maximum(case.written, case.wanted.counts), 1)
+        name = "IoU" if self.measure == "iou" else self.measure
 
-    def grade(self, rollout: Rollout, wanted: np.ndarray) -> tuple[float, str, np.ndarray]:
-        """Score, note, and the valid answered boxes [A,4] in pixels."""
-        answer = final_answer(rollout.text or "")
-        if answer is None:
-            return 0.0, "no <answer>...</answer>", np.zeros((0, 4))
-        boxes = read_boxes(answer[0])
-        count = len(boxes)
-        if count == 0:
-            return 0.0, "no box in the answer", boxes
-        size = picture_size(rollout)
-        if self.frame != "pixels" and size is None:
-            raise DataError(f"the frame {self.frame!r} needs the picture or target.size")
-        boxes = to_pixels(boxes[:MAX_BOXES], self.frame, size or (1, 1), rollout.sample.target.get("resized"))
-        if size is not None:
-            boxes = np.clip(boxes, 0, [*size, *size])
-        boxes = boxes[valid(boxes)]
-        iou = pairwise_iou(boxes, wanted)
-        iou = np.where(iou >= self.floor, iou, 0.0)
-        rows, columns = linear_sum_assignment(-iou)
-        score = float(iou[rows, columns].sum()) / max(count, len(wanted))
-        return score, f"IoU {score:.2f} of {count} answered and {len(wanted)} wanted", boxes
+        def note(row: int) -> str:
+            if not case.written[row]:
+                return case.nothing(row)
+            return f"{name} {scores[row]:.2f} of {case.written[row]} answered and {case.wanted.counts[row]} wanted"
+
+        return case.output(scores, note)
 
 
-def reference(target: Any) -> np.ndarray:
-    """`target.boxes` as [W,4]. Raises DataError naming the box that is wrong."""
-    boxes = target["boxes"]
-    if not isinstance(boxes, list | tuple) or not boxes:
-        raise DataError(f"target.boxes is {boxes!r}, expected a list of [x1, y1, x2, y2]")
+def answer_texts(rollouts: Sequence[Rollout]) -> list[str | None]:
+    """[B] what stands in the last answer tags, None without them"""
+    return [answer[0] if answer else None for answer in (final_answer(rollout.text or "") for rollout in rollouts)]
+
+
+def wanted_boxes(rollouts: Sequence[Rollout], empty: bool = False) -> tuple[Boxes, list[str | None]]:
+    """`target.boxes` of B rollouts, and [B] what is wrong with them; a row with an error has none."""
+    rows = [rollout.sample.target["boxes"] for rollout in rollouts]
+    errors: list[str | None] = [None] * len(rows)
+    try:
+        counts = np.array(list(map(len, rows)), dtype=np.int64)
+        numbers = np.array(list(itertools.chain.from_iterable(rows)))
+        plain = numbers.dtype.kind in "if" and numbers.ndim == 2 and numbers.shape[1] == 4
+        if plain and valid(numbers).all() and (empty or counts.min(initial=1)):
+            return Boxes(xyxy=numbers.astype(np.float64), counts=counts), errors
+    except (TypeError, ValueError, OverflowError):
+        pass  # some row is wrong; which one is found below
+    good: list[list[list[float]]] = []
+    for i, boxes in enumerate(rows):
+        try:
+            check_boxes(boxes, empty)
+        except DataError as error:
+            errors[i], boxes = str(error), []
+        good.append(boxes)
+    flat = np.array(list(itertools.chain.from_iterable(good)), dtype=np.float64).reshape(-1, 4)
+    return Boxes(xyxy=flat, counts=np.array(list(map(len, good)), dtype=np.int64)), errors
+
+
+def check_boxes(boxes: Any, empty: bool = False, name: str = "boxes") -> None:
+    """Raise DataError naming the box of a target that is wrong."""
+    if not isinstance(boxes, list | tuple) or not (boxes or empty):
+        raise DataError(f"target.{name} is {boxes!r}, expected a list of [x1, y1, x2, y2]")
     for i, box in enumerate(boxes):
         numbers = isinstance(box, list | tuple) and all(isinstance(v, int | float) and math.isfinite(v) for v in box)
         if not numbers or len(box) != 4:
             got = f"{len(box)} numbers" if numbers else repr(box)
-            raise DataError(f"target.boxes[{i}] has {got}, expected x1 y1 x2 y2 in pixels")
+            raise DataError(f"target.{name}[{i}] has {got}, expected x1 y1 x2 y2 in pixels")
         if box[0] >= box[2] or box[1] >= box[3]:
-            raise DataError(f"target.boxes[{i}] is {list(box)}, expected x1 < x2 and y1 < y2")
-    return np.array(boxes, dtype=np.float64)
-
-
-def picture_size(rollout: Rollout) -> tuple[float, float] | None:
-    """(width, height) from `target.size`, else of the judged visual; None without either."""
-    size = rollout.sample.target.get("size")
-    if size is not None:
-        if not isinstance(size, list | tuple) or len(size) != 2:
-            raise DataError(f"target.size is {size!r}, expected [width, height]")
-        return float(size[0]), float(size[1])
-    return rollout.visual.size if rollout.visual is not None else None
-
-
-def _marks(boxes: np.ndarray, role: Literal["answered", "wanted"]) -> list[Mark]:
-    return [Mark(box=(float(b[0]), float(b[1]), float(b[2]), float(b[3])), role=role) for b in boxes]
+            raise DataError(f"target.{name}[{i}] is {list(box)}, expected x1 < x2 and y1 < y2")

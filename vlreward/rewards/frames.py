@@ -1,0 +1,114 @@
+"""Where the coordinates of an answer count, and how they become pixels of the original picture. A frame is named, never guessed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from vlreward.config import Count
+from vlreward.errors import ConfigError, DataError
+from vlreward.rewards.base import Reward
+from vlreward.types import Rollout
+
+Frame = Literal["pixels", "resized", "thousand", "unit"]
+"""Where coordinates count: pixels of the original, pixels of the picture as the model saw it (Qwen2.5-VL), 0-1000 (Qwen2-VL, Qwen3-VL,
+InternVL, GLM), or 0-1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resize:
+    """How the processor of Qwen2-VL and Qwen2.5-VL resizes a picture: sides to multiples of `factor`, the area into bounds."""
+
+    factor: Count = 28
+    min_pixels: Count = 56 * 56
+    max_pixels: Count = 14 * 14 * 4 * 1280
+
+    def size(self, width: float, height: float) -> tuple[float, float]:
+        """(width, height) after resizing"""
+        wide, high = (max(self.factor, round(side / self.factor) * self.factor) for side in (width, height))
+        if wide * high > self.max_pixels:
+            shrink = math.sqrt(width * height / self.max_pixels)
+            wide, high = (max(self.factor, math.floor(side / shrink / self.factor) * self.factor) for side in (width, height))
+        elif wide * high < self.min_pixels:
+            grow = math.sqrt(self.min_pixels / (width * height))
+            wide, high = (math.ceil(side * grow / self.factor) * self.factor for side in (width, height))
+        return wide, high
+
+
+@dataclass(kw_only=True)
+class Framed(Reward):
+    """Base of rewards whose answers hold coordinates."""
+
+    sized: ClassVar[bool] = False
+    """Whether the picture's size must be known even where coordinates are in its pixels."""
+    frame: Frame = "pixels"
+    """Where the answer's coordinates count; those of the target are always pixels of the original picture."""
+    resize: Resize | None = None
+    """With `frame: resized`, how the picture was resized where `target.resized` does not say."""
+
+    def __post_init__(self):
+        if self.resize is not None and self.frame != "resized":
+            raise ConfigError(f"is given with frame {self.frame!r}, expected only with 'resized'", "resize")
+
+    def scales(self, rollouts: Sequence[Rollout]) -> tuple[np.ndarray, np.ndarray, list[str | None]]:
+        """[B,2] factors from the answer's x and y to pixels, [B,2] (width, height) in pixels, inf where unknown, and [B] errors."""
+        found, errors = [], []
+        for rollout in rollouts:
+            try:
+                found.append(self.scale(rollout))
+                errors.append(None)
+            except DataError as error:
+                found.append((1.0, 1.0, math.inf, math.inf))
+                errors.append(str(error))
+        numbers = np.array(found).reshape(-1, 4)
+        return numbers[:, :2], numbers[:, 2:], errors
+
+    def scale(self, rollout: Rollout) -> tuple[float, float, float, float]:
+        """The same for one rollout: two factors, width and height. Raises DataError."""
+        size = picture_size(rollout)
+        if size is None:
+            if self.frame == "pixels" and not self.sized:
+                return 1.0, 1.0, math.inf, math.inf
+            what = repr(self.kind) if self.sized else f"the frame {self.frame!r}"
+            raise DataError(f"{what} needs the picture or target.size")
+        width, height = size
+        if self.frame == "pixels":
+            return 1.0, 1.0, width, height
+        if self.frame != "resized":
+            unit = 1000 if self.frame == "thousand" else 1
+            return width / unit, height / unit, width, height
+        resized = _size(rollout.sample.target, "resized") or (self.resize and self.resize.size(width, height))
+        if not resized:
+            raise DataError("the frame 'resized' needs target.resized: [width, height] of the picture as the model saw it, or `resize`")
+        return width / resized[0], height / resized[1], width, height
+
+
+def distinct(rollouts: Sequence[Rollout]) -> tuple[list[Rollout], np.ndarray]:
+    """One rollout of each sample and picture, and [B] which of them each rollout is like: targets need reading once per group."""
+    keys = [id(rollout.sample if rollout.made is None else rollout) for rollout in rollouts]
+    firsts = dict(zip(reversed(keys), reversed(rollouts), strict=True))
+    places = {key: place for place, key in enumerate(firsts)}
+    return list(firsts.values()), np.array([places[key] for key in keys], dtype=np.int64)
+
+
+def picture_size(rollout: Rollout) -> tuple[float, float] | None:
+    """(width, height) from `target.size`, else of the judged visual; None without either."""
+    size = _size(rollout.sample.target, "size")
+    return size or (rollout.visual.size if rollout.visual is not None else None)
+
+
+def _size(target: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    size = target.get(name)
+    if size is None:
+        return None
+    try:
+        width, height = size
+        if 0 < width < math.inf and 0 < height < math.inf:
+            return float(width), float(height)
+    except (TypeError, ValueError):
+        pass
+    raise DataError(f"target.{name} is {size!r}, expected [width, height] in pixels")
