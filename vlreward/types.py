@@ -7,14 +7,16 @@ Pictures are [C,H,W] and clips [F,C,H,W], float in [0, 1], RGB. Boxes are xyxy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 
 if TYPE_CHECKING:
     from vlreward.data.media import Visual
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,8 @@ class Rollout:
     made: Visual | None = None
     group: int = 0
     """Rollouts with the same number are compared with each other; the sampler assigns it."""
+    num_tokens: int | None = None
+    """Tokens of the text, its end token included, where the generator counted them."""
 
     @property
     def visual(self) -> Visual | None:
@@ -69,6 +73,37 @@ class Mark:
     label: str = ""
 
 
+class OnDemand(MutableSequence[T]):
+    """`count` rows of which each is made when it is first looked at: notes and marks of a batch are many, and few are ever read."""
+
+    def __init__(self, count: int, make: Callable[[int], T]):
+        self._count, self._make = count, make
+        self._made: dict[int, T] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(self._count))]
+        row = range(self._count)[row]
+        if row not in self._made:
+            self._made[row] = self._make(row)
+        return self._made[row]
+
+    def __setitem__(self, row: Any, value: Any) -> None:
+        self._made[range(self._count)[row]] = value
+
+    def __delitem__(self, row: Any) -> None:
+        raise TypeError("a batch keeps its rows")
+
+    def insert(self, index: int, value: T) -> None:
+        raise TypeError("a batch keeps its rows")
+
+    def __reduce__(self):
+        return list, (list(self),)
+
+
 @dataclass(kw_only=True)
 class RewardOutput:
     """What one reward says of B rollouts. NaN: does not apply. A row with an error: the judge broke (its score is NaN too)."""
@@ -79,9 +114,9 @@ class RewardOutput:
     """name -> [B], what the score was made of"""
     segments: list[list[Segment]] = field(default_factory=list)
     """Per rollout, or empty when the reward has none."""
-    notes: list[str] = field(default_factory=list)
+    notes: MutableSequence[str] = field(default_factory=list)
     """One line a rollout for a human ('2 of 3 objects; missing: red circle'), or empty."""
-    marks: list[list[Mark]] = field(default_factory=list)
+    marks: MutableSequence[list[Mark]] = field(default_factory=list)
     """Per rollout, or empty when there is nothing to draw."""
     errors: list[str | None] = field(default_factory=list)
     """Per rollout, or empty when nothing broke."""
@@ -119,8 +154,8 @@ class RewardTable:
 
     @property
     def total(self) -> torch.Tensor:
-        """[B] weighted sum over the terms that apply; NaN where none does or one broke."""
-        applies = ~self.scores.isnan()
+        """[B] weighted sum over the terms that apply; NaN where none does (a term of weight 0 only watches) or one broke."""
+        applies = ~self.scores.isnan() & (self.weights != 0)
         total = (self.scores.nan_to_num() * self.weights.to(self.scores.dtype)).sum(1)
         return total.masked_fill(~applies.any(1) | self.broken, float("nan"))
 

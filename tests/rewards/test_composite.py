@@ -92,3 +92,35 @@ def test_a_reordered_table_keeps_each_rows_scores_and_errors_together(answers, r
     assert other.broken.tolist() == [True, False, False, False, False]
     assert torch.equal(other.scores[1:], table.scores[[2, 0, 1, 3]])
     assert other.total[0].isnan()
+
+
+def test_a_gate_with_shortfall_tells_failures_apart_below_zero(answers):
+    half = {"kind": "clip", "of": RIGHT, "high": 0.4}
+    gate = {"kind": "gate", "when": half, "then": FORMAT, "at_least": 0.5, "shortfall": True}
+    assert scores([gate], answers).total.tolist() == pytest.approx([-0.1, -0.5, -0.1, -0.5])
+    passing = gate | {"at_least": 0.4}
+    assert scores([passing], answers).total.tolist() == pytest.approx([1, -0.4, 0, -0.4])
+
+
+def test_a_soft_gate_weighs_by_a_sigmoid_and_keeps_what_is_inapplicable_or_broken(answers, rollout):
+    soft = {"kind": "soft_gate", "when": FORMAT, "then": RIGHT, "at_least": 0.5, "sharpness": 4.0}
+    opened = torch.sigmoid(torch.tensor([2.0, -2.0], dtype=torch.float64))
+    assert scores([soft], answers).total.tolist() == pytest.approx([opened[0].item(), 0, opened[1].item(), 0])
+    table = scores([soft], [rollout("<answer>red</answer>"), rollout("<answer>red</answer>", answer="")])
+    assert table.scores.isnan().all()
+    assert table.broken.tolist() == [False, True]
+
+
+def test_judges_that_disagree_are_worth_less_than_their_mean(answers):
+    cautious = {"kind": "cautious_mean", "of": [RIGHT, FORMAT], "kappa": 0.5}
+    assert scores([cautious], answers).total.tolist() == pytest.approx([1, 0.25, 0.25, 0])
+    whole = cautious | {"kappa": 2.0}
+    assert scores([whole], answers).total.tolist() == pytest.approx([1, -0.5, -0.5, 0])
+
+
+def test_a_term_of_weight_zero_watches_without_making_a_row_count(answers, rollout):
+    watch = {"kind": "text_length", "unit": "characters", "weight": 0}
+    table = scores([RIGHT, watch], [*answers, rollout("hello")])
+    assert table.total.tolist()[:4] == [1, 0, 1, 0]
+    assert table.total[4].isnan()
+    assert table.scores[4, 1] == 5

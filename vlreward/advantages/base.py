@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from vlreward.errors import ConfigError
 from vlreward.types import RewardTable
 
 
@@ -43,6 +44,13 @@ def group_statistics(value_B: torch.Tensor, group_B: torch.Tensor) -> tuple[torc
     low = torch.full((size,), float("inf"), dtype=torch.float64).scatter_reduce(0, index, value.masked_fill(~valid, float("inf")), "amin")
     spread = torch.where(count > 1, (high - low)[index], 0.0)
     return mean, deviation * (count > 1), spread
+
+
+def column(table: RewardTable, name: str, key: str) -> torch.Tensor:
+    """[B] float64: the scores of the term called `name`. Raises ConfigError, naming the advantage's key, where there is none."""
+    if name not in table.names:
+        raise ConfigError(f"no term of `rewards` is called {name!r}; there are {', '.join(table.names)}", f"advantage.{key}")
+    return table.scores[:, table.names.index(name)].to(torch.float64)
 
 
 def dead_fraction(table: RewardTable, group_B: torch.Tensor) -> float:

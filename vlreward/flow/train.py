@@ -11,10 +11,8 @@ import torch
 from vlreward.errors import ConfigError
 from vlreward.flow.config import Align
 from vlreward.flow.trainer import Trainer
-from vlreward.rewards.base import has
 from vlreward.run import RunFolder, one_process, quiet
 from vlreward.statistics import gains
-from vlreward.types import Rollout, Sample
 
 
 def evaluate(config: Align, resume: bool = False, fresh: bool = False) -> RunFolder:
@@ -46,7 +44,7 @@ def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[
     samples = config.data.samples()
     held_out = config.eval.data.samples() if config.eval else []
     for name, part in (("data", samples), ("eval.data", held_out)):
-        _judgeable(config, name, part)
+        config.rewards.check(part, name)
     folder = RunFolder.open(config.run, command, config, resume, fresh)
     try:
         with quiet("transformers", "diffusers"):
@@ -55,11 +53,3 @@ def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[
         folder.status("failed")
         raise
     folder.status("done")
-
-
-def _judgeable(config: Align, name: str, samples: list[Sample]) -> None:
-    """Refuse a reward that no sample carries the target for."""
-    for i, term in enumerate(config.rewards.terms):
-        for need in term.reward.needs:
-            if need.startswith("target.") and samples and not any(has(Rollout(sample=sample), need) for sample in samples):
-                raise ConfigError(f"{term.reward.kind!r} needs {need!r}, which no sample of `{name}` has", f"rewards.{i}.kind")

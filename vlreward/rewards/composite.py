@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vlreward.config import parse, part, resolved
+from vlreward.config import NotNegative, Positive, parse, part, resolved
 from vlreward.errors import ConfigError
 from vlreward.registry import register
-from vlreward.rewards.base import Reward
-from vlreward.types import RewardOutput, RewardTable, Rollout
+from vlreward.rewards.base import Reward, lacking, walk
+from vlreward.types import RewardOutput, RewardTable, Rollout, Sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +64,34 @@ class Composite:
     def names(self) -> tuple[str, ...]:
         return tuple(term.name for term in self.terms)
 
+    @property
+    def rewards(self) -> tuple[Reward, ...]:
+        """Every reward in it, those inside of combinators too."""
+        return tuple(reward for term in self.terms for reward in walk(term.reward))
+
+    @property
+    def memory(self) -> list[dict[str, float]]:
+        """What each reward remembers of earlier batches, for a checkpoint."""
+        return [reward.memory for reward in self.rewards]
+
+    def recall(self, memory: Sequence[Mapping[str, float]]) -> None:
+        """Put a checkpoint's memory in place of what is remembered now."""
+        for reward, kept in zip(self.rewards, memory, strict=True):
+            reward.memory.clear()
+            reward.memory.update(kept)
+
     def load(self, device: str = "cpu") -> None:
         """Load every term's models."""
         for term in self.terms:
             term.reward.prepare(device)
+
+    def check(self, samples: Sequence[Sample], name: str) -> None:
+        """Raise ConfigError where a term needs a target that none of the samples has; `name` is the configuration key they come from."""
+        rollouts = [Rollout(sample=sample) for sample in samples]
+        for i, term in enumerate(self.terms):
+            for need in term.reward.needs:
+                if need.startswith("target.") and rollouts and len(lacking(rollouts, need)) == len(rollouts):
+                    raise ConfigError(f"{term.reward.kind!r} needs {need!r}, which no sample of `{name}` has", f"rewards.{i}.kind")
 
     def __call__(self, rollouts: Sequence[Rollout], device: str = "cpu") -> RewardTable:
         """Judge B rollouts with all R terms."""
@@ -83,17 +107,25 @@ class Gate(Reward):
     """`then` where `when` reaches `at_least`, 0 elsewhere. In the bounds of `then`, widened to hold 0.
 
     `then` is only asked about rollouts that pass, so an expensive judge behind a cheap check costs little. NaN of `when` stays NaN.
-    Known cheats: those of `then`, on rollouts that pass; a gate that nearly nothing passes gives no gradient (watch dead groups).
+    `shortfall` gives `when` - `at_least`, which is below 0, to what does not pass. Several conditions: a `minimum` as `when`.
+
     Source: gated aggregation, as in SearchLLM's bottom-line constraints and the conditional rewards of GDPO (arXiv 2601.05242).
+
+    Known cheats: those of `then`, on rollouts that pass; a gate that nearly nothing passes gives no gradient (watch dead groups, or
+    set `shortfall`).
+
+    Example: {keys: {when: answer_format, then: exact_match}, text: "<answer>red</answer>", target: {answer: red}} -> 1
     """
 
     when: Reward
     then: Reward
     at_least: float = 1.0
+    shortfall: bool = False
 
     def __post_init__(self):
         low, high = self.then.bounds
-        self.bounds = (min(low, 0.0), max(high, 0.0))  # type: ignore[misc]
+        missing = min(0.0, self.when.bounds[0] - self.at_least) if self.shortfall else 0.0
+        self.bounds = (min(low, missing), max(high, 0.0))  # type: ignore[misc]
 
     def load(self, device: str) -> None:
         self.when.prepare(device)
@@ -103,7 +135,8 @@ class Gate(Reward):
         gate = self.when.score(rollouts)
         passed = [i for i, value in enumerate(gate.scores.tolist()) if value >= self.at_least]
         judged = self.then.score([rollouts[i] for i in passed])
-        scores = torch.zeros(len(rollouts), dtype=torch.float64).masked_fill(gate.scores.isnan(), float("nan"))
+        missing = (gate.scores - self.at_least).to(torch.float64)
+        scores = missing if self.shortfall else torch.zeros_like(missing).masked_fill(missing.isnan(), float("nan"))
         output = replace(gate, scores=scores, parts={"gate": gate.scores}, notes=[f"gate: {n}" if n else "" for n in gate.notes])
         for place, i in enumerate(passed):
             output.scores[i] = judged.scores[place]
@@ -114,7 +147,7 @@ class Gate(Reward):
 
 @dataclass(kw_only=True)
 class _Several(Reward):
-    """What product and minimum share: every factor judges every rollout; NaN or an error of one is the row's."""
+    """What product, minimum and cautious mean share: every factor judges every rollout; NaN or an error of one is the row's."""
 
     of: tuple[Reward, ...]
 
@@ -150,8 +183,12 @@ class _Several(Reward):
 class Product(_Several):
     """Product of rewards that lie in [0, 1]: each must hold for the others to count. In [0, 1].
 
+    Source: multiplicative gating of reward terms, such as accuracy times format.
+
     Known cheats: one factor at 0 hides the others' differences, so a policy that cannot reach it learns nothing (a sum or a gate
     with a lower bar helps).
+
+    Example: {keys: {of: [answer_format, exact_match]}, text: "it is <answer>red</answer>", target: {answer: red}} -> 0
     """
 
     def combine(self, scores: torch.Tensor) -> torch.Tensor:
@@ -163,8 +200,74 @@ class Product(_Several):
 class Minimum(_Several):
     """The lowest of rewards that lie in [0, 1]: nothing is gained by trading one for another. In [0, 1].
 
+    Source: worst-case optimisation over an ensemble of judges (arXiv 2310.02743).
+
     Known cheats: none of its own; only the worst term is improved at a time.
+
+    Example: {keys: {of: [answer_format, exact_match]}, text: "<answer>red</answer>", target: {answer: red}} -> 1
     """
 
     def combine(self, scores: torch.Tensor) -> torch.Tensor:
         return scores.amin(1)
+
+
+@register("cautious_mean")
+@dataclass(kw_only=True)
+class CautiousMean(_Several):
+    """Mean of several judges minus `kappa` times their standard deviation: what they disagree on is worth less. In [-kappa/2, 1].
+
+    The deviation is that of the population (divided by the number of judges), at most 1/2 for scores in [0, 1].
+
+    Source: conservative ensembles against over-optimisation (arXiv 2310.02743, which subtracts the variance; a lower confidence bound
+    takes the deviation).
+
+    Known cheats: what all judges overrate alike (not defended: judges that share a backbone share its blind spots); a judge whose
+    scale is narrow hardly counts in the deviation (wrap each in `centred_sigmoid`).
+
+    Example: {keys: {of: [answer_format, exact_match]}, text: "<answer>blue</answer>", target: {answer: red}} -> 0
+    """
+
+    kappa: NotNegative = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.bounds = (-self.kappa / 2, 1.0)  # type: ignore[misc]
+
+    def combine(self, scores: torch.Tensor) -> torch.Tensor:
+        return scores.mean(1) - self.kappa * scores.std(1, correction=0)
+
+
+@register("soft_gate")
+@dataclass(kw_only=True)
+class SoftGate(Reward):
+    """`then` times sigmoid(`sharpness` * (`when` - `at_least`)): a gate without an edge. In the bounds of `then`, widened to hold 0.
+
+    NaN or an error of either is the row's.
+
+    Source: gated aggregation as in SearchLLM's bottom-line constraints, with a sigmoid for the step; the parametrisation is ours.
+
+    Known cheats: those of `then` at a discount, since a failed condition leaves sigmoid(-sharpness * shortfall) of it (raise
+    `sharpness`); far above the bar `when` pays nothing more, by design.
+
+    Example: {keys: {when: answer_format, then: exact_match}, text: "<answer>red</answer>", target: {answer: red}} -> 0.993
+    """
+
+    when: Reward
+    then: Reward
+    at_least: float = 0.5
+    sharpness: Positive = 10.0
+
+    def __post_init__(self):
+        low, high = self.then.bounds
+        self.bounds = (min(low, 0.0), max(high, 0.0))  # type: ignore[misc]
+
+    def load(self, device: str) -> None:
+        self.when.prepare(device)
+        self.then.prepare(device)
+
+    def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
+        gate, judged = self.when.score(rollouts), self.then.score(rollouts)
+        share = torch.sigmoid(self.sharpness * (gate.scores.to(torch.float64) - self.at_least))
+        notes = [f"gate {opened:.2f}; {note}".removesuffix("; ") for opened, note in zip(share.tolist(), judged.notes, strict=True)]
+        errors = [ours or theirs for ours, theirs in zip(gate.errors, judged.errors, strict=True)]
+        return replace(judged, scores=judged.scores * share, parts={"gate": gate.scores}, notes=notes, errors=errors)
