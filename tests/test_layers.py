@@ -13,7 +13,9 @@ ORDER = [
     "data",
     "tiny",
     "models",
+    "sandbox",
     "rewards",
+    "adapters",
     "advantages",
     "run",
     "vlm",
@@ -21,7 +23,7 @@ ORDER = [
     "report",
 ]
 """Left to right; `tiny` is data and ground truth, `vlm` and `flow` stand side by side."""
-COMMANDS = {"cli", "score", "commands", "__init__"}
+COMMANDS = {"cli", "score", "commands", "listing", "__init__"}
 
 
 def stage(path: Path) -> str:

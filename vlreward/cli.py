@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import textwrap
 from collections.abc import Sequence
 
 EXAMPLES = """\
@@ -17,6 +16,7 @@ examples:
   vlreward align configs/align/tiny_objects.yaml --resume      go on after an interruption
   vlreward eval configs/vlm/tiny_grounding.yaml                only the held-out evaluation
   vlreward report runs/tiny-objects                            write the run's report again
+  vlreward list rewards                                        all rewards: needs, range, source
   vlreward list rewards box_iou                                what a reward measures and how it is cheated
 
 A dotted key=value overrides the configuration. Exit code: 0 done, 2 your input (one line says what), 1 our fault.
@@ -49,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--out", help="the page to write (default: report.html in the run folder)")
     listing = commands.add_parser("list", help="what parts there are: rewards, advantages, objectives, generators, sources ...")
     listing.add_argument("family", nargs="?", help="a family of parts; without it, all families")
-    listing.add_argument("name", nargs="?", help="a part: its whole description and its keys")
+    listing.add_argument("name", nargs="?", help="a part: its whole description, its keys and an example")
+    listing.add_argument("--json", action="store_true", help="the same for programs")
     return top
 
 
@@ -82,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.command == "list":
-        return _list(options.family, options.name)
+        from vlreward.listing import main as listing
+
+        return listing(options.family, options.name, options.json)
     if options.command == "report":
         from vlreward.report.build import main as report
 
@@ -94,39 +97,6 @@ def _run(options: argparse.Namespace) -> int:
 
         run = {"train-vlm": commands.train_vlm, "align": commands.align, "eval": commands.evaluate}[options.command]
     return run(options.config, options.overrides, options.resume, options.fresh)
-
-
-def _list(family: str | None, name: str | None) -> int:
-    from vlreward.errors import ConfigError
-    from vlreward.registry import PACKAGES, find, parts
-
-    if family is not None and family not in PACKAGES:
-        raise ConfigError(f"no family is called {family!r}. Known: {', '.join(PACKAGES)}.")
-    if family and name:
-        print(_card(find(family, name)))
-        return 0
-    for one in [family] if family else PACKAGES:
-        print(f"{one}:")
-        for kind, cls in parts(one).items():
-            first = (cls.__doc__ or "").strip().splitlines()[0] if cls.__doc__ else ""
-            print(f"  {kind:18}{first}")
-    return 0
-
-
-def _card(cls: type) -> str:
-    """A part's description, and its keys with type and default."""
-    import dataclasses
-
-    lines = [cls.kind, "", textwrap.dedent("    " + (cls.__doc__ or "").strip()), ""]  # type: ignore[attr-defined]
-    for name in ("needs", "bounds", "scope", "differentiable"):
-        if hasattr(cls, name):
-            lines.append(f"{name}: {getattr(cls, name)}")
-    lines.append("keys:")
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        default = "required" if required else "" if field.default is dataclasses.MISSING else f"= {field.default!r}"
-        lines.append(f"  {field.name}: {field.type} {default}".rstrip())
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from vlreward.errors import ConfigError
 PACKAGES = {
     "sources": ("vlreward.data", "vlreward.tiny"),
     "detectors": ("vlreward.models",),
+    "readers": ("vlreward.models",),
     "rewards": ("vlreward.rewards",),
     "advantages": ("vlreward.advantages",),
     "generators": ("vlreward.flow.models",),
