@@ -149,3 +149,15 @@ def test_a_half_drawn_shape_has_low_confidence():
 )
 def test_relations_follow_genevals_rule(relation, first, second, wanted):
     assert relation_holds(relation, first, second) is wanted
+
+
+def test_a_detector_is_asked_for_kinds_of_objects_without_their_colours():
+    class Records(ShapeDetector):
+        asked: list = []
+
+        def detect(self, pictures, labels):
+            self.asked.extend(labels)
+            return super().detect(pictures, labels)
+
+    score([A, B], [CIRCLE, SQUARE], detector=Records())
+    assert Records.asked == [["circle", "square"]]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
+
+import numpy as np
 
 from vlreward.data.media import Picture
 
@@ -17,6 +19,8 @@ class Detection:
     color: str
     box: tuple[float, float, float, float]
     score: float
+    mask: np.ndarray | None = field(default=None, compare=False, repr=False)
+    """[H,W] bool over the whole picture, from detectors that segment."""
 
 
 @dataclass(kw_only=True)
@@ -31,7 +35,7 @@ class Detector:
     def detect(self, pictures: Sequence[Picture], labels: Sequence[Sequence[str]]) -> list[list[Detection]]:
         """What is in each picture.
 
-        `labels[i]` names what is asked for in picture i; an open-vocabulary detector looks for these, and one with a fixed
-        vocabulary returns everything it knows, so that surplus objects are seen too.
+        `labels[i]` names the kinds of objects, without colours, that are asked for in picture i; an open-vocabulary detector looks for
+        these, and one with a fixed vocabulary returns everything it knows, so that surplus objects are seen too.
         """
         raise NotImplementedError(f"{type(self).__name__} must define detect")

@@ -1,19 +1,12 @@
-"""Reading text in pictures, loaded once per process."""
+"""Reading text in pictures: the interface that rewards use, and the reading order of what was found."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
-
-import numpy as np
-from PIL import Image
+from typing import ClassVar
 
 from vlreward.data.media import Picture
-from vlreward.errors import ConfigError
-
-MIN_SIDE = 64
-"""Smaller pictures are enlarged to this before reading; the detector was not trained on thumbnails."""
 
 
 @dataclass(frozen=True)
@@ -23,31 +16,26 @@ class Line:
     text: str
     box: tuple[float, float, float, float]
     score: float
+    options: tuple[Mapping[str, float], ...] = ()
+    """Per character of `text`, what the recogniser took it for, with probabilities; empty where it does not tell."""
 
 
+@dataclass(kw_only=True)
 class Reader:
-    """RapidOCR (PP-OCR models that its wheel carries; nothing is downloaded)."""
+    """Base of all readers."""
 
-    def __init__(self, engine: Any):
-        self._engine = engine
+    family: ClassVar[str] = "readers"
+    kind: ClassVar[str]
 
-    def read(self, picture: Picture) -> list[Line]:
-        """The picture's text in reading order: rows by overlap in height, then left to right."""
-        image = picture.pil
-        zoom = max(1, -(-MIN_SIDE // min(image.size)))
-        if zoom > 1:
-            image = image.resize((image.width * zoom, image.height * zoom), Image.Resampling.LANCZOS)
-        result = self._engine(np.asarray(image)[:, :, ::-1])
-        if result.txts is None:
-            return []
-        lines = []
-        for text, corners, score in zip(result.txts, result.boxes, result.scores, strict=True):
-            x, y = np.asarray(corners)[:, 0] / zoom, np.asarray(corners)[:, 1] / zoom
-            lines.append(Line(str(text), (float(x.min()), float(y.min()), float(x.max()), float(y.max())), float(score)))
-        return reading_order(lines)
+    def load(self, device: str) -> None:
+        """Bring weights into memory; called once before the first `read`."""
+
+    def read(self, pictures: Sequence[Picture]) -> list[list[Line]]:
+        """The text of each picture in reading order; what a picture gives does not depend on the others."""
+        raise NotImplementedError(f"{type(self).__name__} must define read")
 
 
-def reading_order(lines: list[Line]) -> list[Line]:
+def reading_order(lines: Sequence[Line]) -> list[Line]:
     """Rows of lines that overlap by more than half of the lower one's height, top to bottom, each left to right."""
     rows: list[list[Line]] = []
     for line in sorted(lines, key=lambda piece: (piece.box[1] + piece.box[3]) / 2):
@@ -59,13 +47,3 @@ def reading_order(lines: list[Line]) -> list[Line]:
         else:
             rows.append([line])
     return [line for row in rows for line in sorted(row, key=lambda piece: piece.box[0])]
-
-
-@cache
-def load_reader() -> Reader:
-    """The shared reader. Raises ConfigError without the extra 'ocr'."""
-    try:
-        from rapidocr import RapidOCR
-    except ImportError as error:
-        raise ConfigError("reward 'ocr_match' needs the extra 'ocr': pip install 'vlreward[ocr]'") from error
-    return Reader(RapidOCR(params={"Global.log_level": "error"}))

@@ -10,7 +10,7 @@ import torch
 
 from vlreward.config import Fraction
 from vlreward.data.media import Clip, Picture
-from vlreward.errors import DataError
+from vlreward.errors import DataError, RewardError
 from vlreward.models.detector import Detection, Detector
 from vlreward.models.shape_detector import ShapeDetector
 from vlreward.registry import register
@@ -54,7 +54,7 @@ class ObjectMatch(Reward):
         pictures, errors = [], []
         for rollout in rollouts:
             try:
-                picture = _picture(rollout)
+                picture = judged_picture(rollout)
                 picture.pil  # noqa: B018 - decodes here, so that a broken file costs its own row only
                 _demands(rollout.sample.target)
                 errors.append(None)
@@ -63,12 +63,17 @@ class ObjectMatch(Reward):
                 errors.append(str(error))
             pictures.append(picture)
         labels = [
-            [_name(o) for o in rollout.sample.target["objects"]] if not e else [] for rollout, e in zip(rollouts, errors, strict=True)
+            [o["label"] for o in rollout.sample.target["objects"]] if not e else [] for rollout, e in zip(rollouts, errors, strict=True)
         ]
         found = self.detector.detect(pictures, labels)
         scores, notes = [], []
-        for rollout, detections, error in zip(rollouts, found, errors, strict=True):
-            score, note = (float("nan"), "") if error else self.grade(rollout.sample.target, detections)
+        for i, (rollout, detections) in enumerate(zip(rollouts, found, strict=True)):
+            score, note = float("nan"), ""
+            if errors[i] is None:
+                try:
+                    score, note = self.grade(rollout.sample.target, detections)
+                except RewardError as error:
+                    errors[i] = str(error)
             scores.append(score)
             notes.append(note)
         marks = [[Mark(box=d.box, role="found", label=f"{d.color} {d.label} {d.score:.2f}".strip()) for d in ds] for ds in found]
@@ -81,6 +86,8 @@ class ObjectMatch(Reward):
         terms, note, surest = [], [], []
         wanted_total = found_total = 0
         for demand in objects:
+            if "color" in demand:
+                require_color(demand["label"], detections)
             sure = [d for d in left if d.score >= self.at_least and _fits(demand, d)]
             left = [d for d in left if d not in sure]
             wanted = demand.get("count", 1)
@@ -103,11 +110,12 @@ class ObjectMatch(Reward):
         return score, "; ".join(note)
 
 
-def _picture(rollout: Rollout) -> Picture:
+def judged_picture(rollout: Rollout) -> Picture:
+    """What was made, else the sample's picture; of a clip the middle frame."""
     visual = rollout.visual
     if isinstance(visual, Clip):
         return visual.pictures[len(visual.tensor) // 2]
-    assert visual is not None, "object_match needs a visual"
+    assert visual is not None, "a reward on objects needs a visual"
     return visual
 
 
@@ -117,6 +125,12 @@ def _name(demand: Mapping[str, Any]) -> str:
 
 def _fits(demand: Mapping[str, Any], detection: Detection) -> bool:
     return detection.label == demand["label"] and demand.get("color", detection.color) == detection.color
+
+
+def require_color(label: str, detections: Sequence[Detection]) -> None:
+    """Raises RewardError if the detector found such an object and does not tell its colour."""
+    if any(detection.label == label and not detection.color for detection in detections):
+        raise RewardError("a colour is asked for and the detector tells none; wrap it: {kind: colored, of: {kind: zero_shot, ...}}")
 
 
 def _demands(target: Mapping[str, Any]) -> tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
