@@ -2,6 +2,8 @@
 # Checks style and types and runs the default tests, making the environment first if needed. Arguments go to pytest.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+command -v bwrap >/dev/null || as_root_install bubblewrap ||
+  echo "test.sh: bubblewrap is missing, so tests of the sandbox are skipped; install it as root: apt-get install bubblewrap" >&2
 ruff check .
 ruff format --check .
 pyright

@@ -94,6 +94,26 @@ def test_an_environment_that_is_up_to_date_is_left_alone(tree):
     assert "Python 3.11 or newer is needed" in refusal(tree)
 
 
+def test_the_tests_say_what_they_skip_without_bubblewrap_and_install_it_where_they_may(tree):
+    (tree / "tree" / "scripts" / "environment.sh").write_text(
+        f"set -euo pipefail\ncd {tree / 'tree'}\nas_root_install() {{ echo installing $* >&2; [ -e may-install ]; }}\n"
+    )
+    for name in ("ruff", "pyright", "pytest"):
+        tool(tree, name, "exit 0")
+    command = [str(tree / "bin" / "bash"), str(tree / "tree" / "scripts" / "test.sh")]
+
+    def said() -> list[str]:
+        done = subprocess.run(command, env={"PATH": str(tree / "bin")}, capture_output=True, text=True, check=True)
+        return done.stderr.splitlines()
+
+    missing = "test.sh: bubblewrap is missing, so tests of the sandbox are skipped; install it as root: apt-get install bubblewrap"
+    assert said() == ["installing bubblewrap", missing]
+    (tree / "tree" / "may-install").touch()
+    assert said() == ["installing bubblewrap"]
+    tool(tree, "bwrap", "exit 0")
+    assert said() == []
+
+
 def test_the_demo_s_summary_has_exactly_the_promised_figures(tmp_path):
     spec = importlib.util.spec_from_file_location("demo_summary", ROOT / "scripts" / "demo_summary.py")
     assert spec is not None

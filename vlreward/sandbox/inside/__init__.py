@@ -1,0 +1,1 @@
+"""What runs inside of the sandbox. It imports nothing of the package but itself."""

@@ -1,0 +1,196 @@
+"""Sandboxes that are warm before a script comes, several at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+
+from vlreward.errors import RewardError
+from vlreward.sandbox.wall import Limits, command
+
+Kind = Literal["python", "svg"]
+READY_SECONDS = 600
+SLACK_SECONDS = 60
+"""Beyond a script's own limit, before a sandbox that does not answer is given up."""
+MAX_SOURCE = 200_000
+"""Characters of a script or an SVG; a longer one is refused."""
+REMEMBERED = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What a script drew, as seen on a canvas that the script never touched."""
+
+    outcome: str
+    """drawn, error, no_figure, too_large, timeout; or broken, where the sandbox failed and not the script"""
+    message: str = ""
+    texts: tuple[tuple[str, bool], ...] = ()
+    """(a legible string, whether it stands at a tick), in drawing order"""
+    marks: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """(kind, distinct colours as #rrggbb) of each visible plotting call"""
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    """Visible panels, xyxy from the top left, 0-1"""
+    ink: float = 0.0
+    """Share of pixels that are not paper"""
+    size: tuple[int, int] = (0, 0)
+    """(width, height) in pixels"""
+    packed: bytes = b""
+
+    @property
+    def drawn(self) -> bool:
+        """A figure with something on it."""
+        return self.outcome == "drawn" and self.ink > 0
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """[H,W,3] uint8"""
+        width, height = self.size
+        rows = zlib.decompressobj().decompress(self.packed, width * height * 3)
+        return np.frombuffer(rows, np.uint8).reshape(height, width, 3)
+
+
+class Sandbox:
+    """One bubblewrap with a warm Python in it. It ends with the thread that made it.
+
+    Raises ConfigError where this machine cannot have one, RewardError where it does not start.
+    """
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self.complaints = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        parts = command(limits)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(parts, stdin=pipe, stdout=pipe, stderr=self.complaints, start_new_session=True, bufsize=0)
+        if self._read(1, time.monotonic() + READY_SECONDS) != b"R":
+            self.close()
+            self.complaints.seek(0)
+            lines = self.complaints.read().decode(errors="replace").strip().splitlines() or ["it did not get ready in time"]
+            raise RewardError(f"the sandbox did not start: {lines[-1]}")
+
+    def draw(self, source: str, kind: Kind = "python") -> Drawing:
+        """Run one script, or render one SVG."""
+        data = source.encode(errors="replace")
+        try:
+            assert self.process.stdin is not None
+            self.process.stdin.write(struct.pack("<I", len(data)) + kind[:1].encode() + data)
+        except OSError:
+            return self._broken("the sandbox has ended")
+        deadline = time.monotonic() + self.limits.wall_seconds + SLACK_SECONDS
+        head = self._read(8, deadline)
+        lengths = struct.unpack("<II", head) if len(head) == 8 else (0, 0)
+        body = self._read(sum(lengths), deadline)
+        if not lengths[0] or len(body) < sum(lengths):
+            return self._broken("the sandbox gave no answer")
+        return read(json.loads(body[: lengths[0]]), body[lengths[0] :])
+
+    def _read(self, count: int, deadline: float) -> bytes:
+        """`count` bytes, or fewer where the sandbox ended or the deadline passed."""
+        assert self.process.stdout is not None
+        data = bytearray()
+        while len(data) < count and (left := deadline - time.monotonic()) > 0:
+            if select.select([self.process.stdout], [], [], left)[0]:
+                part = self.process.stdout.read(min(count - len(data), 1 << 20))
+                if not part:
+                    break
+                data += part
+        return bytes(data)
+
+    def _broken(self, reason: str) -> Drawing:
+        self.close()
+        return Drawing(outcome="broken", message=reason)
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def close(self) -> None:
+        """End it and whatever runs in it."""
+        self.process.kill()
+        self.process.wait()
+
+
+def read(answer: dict, packed: bytes) -> Drawing:
+    """An answer as a Drawing."""
+    if answer["outcome"] != "drawn":
+        return Drawing(outcome=answer["outcome"], message=answer["message"])
+    width, height = answer["size"]
+    return Drawing(
+        outcome="drawn",
+        texts=tuple((text, tick) for text, tick in answer["texts"]),
+        marks=tuple((kind, tuple(colors)) for kind, colors in answer["marks"]),
+        boxes=tuple((x0, y0, x1, y1) for x0, y0, x1, y1 in answer["boxes"]),
+        ink=answer["ink"],
+        size=(width, height),
+        packed=packed,
+    )
+
+
+class Pool:
+    """Several sandboxes, started as work comes and kept warm. What a source drew is remembered."""
+
+    def __init__(self, limits: Limits | None = None, workers: int | None = None):
+        self.limits = limits or Limits()
+        self._threads = ThreadPoolExecutor(workers or min(os.cpu_count() or 1, 16), "sandbox")
+        self._own = threading.local()
+        self._remembered: OrderedDict[tuple[str, Kind], Drawing] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Have one sandbox ready. Raises ConfigError where that is not possible."""
+        self._threads.submit(self._sandbox).result()
+
+    def run(self, sources: Sequence[str], kind: Kind = "python") -> list[Drawing]:
+        """What each script or SVG draws; equal ones run once. Raises ConfigError where no sandbox can be made."""
+        jobs: list[tuple[str, Kind]] = [(source, kind) for source in sources]
+        with self._lock:
+            known = {job: self._remembered[job] for job in jobs if job in self._remembered}
+        fresh = [job for job in dict.fromkeys(jobs) if job not in known]
+        known |= zip(fresh, self._threads.map(self._draw, fresh), strict=True)
+        with self._lock:
+            for job in fresh:
+                if known[job].outcome not in ("broken", "timeout"):  # these may end otherwise next time
+                    self._remembered[job] = known[job]
+            while len(self._remembered) > REMEMBERED:
+                self._remembered.popitem(last=False)
+        return [known[job] for job in jobs]
+
+    def close(self) -> None:
+        """End all sandboxes, as soon as they have finished what they do."""
+        self._threads.shutdown()
+
+    def _draw(self, job: tuple[str, Kind]) -> Drawing:
+        source, kind = job
+        if len(source) > MAX_SOURCE:
+            return Drawing(outcome="too_large", message=f"the source has {len(source)} characters, more than {MAX_SOURCE}")
+        return self._sandbox().draw(source, kind)
+
+    def _sandbox(self) -> Sandbox:
+        sandbox = getattr(self._own, "sandbox", None)
+        if sandbox is None or not sandbox.alive:
+            sandbox = self._own.sandbox = Sandbox(self.limits)
+        return sandbox
+
+
+def shared() -> Pool:
+    """This process's pool with default limits."""
+    return _shared(os.getpid())
+
+
+@cache
+def _shared(_process: int) -> Pool:
+    return Pool()
