@@ -8,6 +8,14 @@ from vlreward.cli import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 SEEDS = (7, 8, 9)
+RECIPES = [
+    ("tiny_counting", "count_match"),
+    ("tiny_ocr", "character_accuracy"),
+    ("tiny_chart", "relaxed_accuracy"),
+    ("tiny_chart_to_code", "chart_match"),
+    ("tiny_video_grounding", "temporal_iou"),
+]
+"""Recipes on the tiny reader, and the term that they raise."""
 
 
 @pytest.fixture
@@ -31,6 +39,19 @@ def test_grpo_raises_the_held_out_iou_of_the_tiny_vlm(held_out, seed):
 
 def test_grpo_with_shuffled_rewards_does_not(held_out):
     figures = held_out("train-vlm", "configs/vlm/tiny_grounding.yaml", "box_iou", "control=shuffle_rewards")
+    assert figures["gain_low"] <= 0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("recipe", "term"), RECIPES)
+def test_grpo_breaks_a_habit_of_the_tiny_reader(held_out, recipe, term, seed):
+    figures = held_out("train-vlm", f"configs/vlm/{recipe}.yaml", term, f"run.seed={seed}")
+    assert figures["gain"] >= 0.05
+    assert figures["gain_low"] > 0
+
+
+def test_charts_with_shuffled_rewards_are_not_learned(held_out):
+    figures = held_out("train-vlm", "configs/vlm/tiny_chart.yaml", "relaxed_accuracy", "control=shuffle_rewards")
     assert figures["gain_low"] <= 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import random
 from pathlib import Path
 
@@ -10,12 +11,17 @@ import pytest
 import torch
 
 from vlreward.rewards.composite import Composite
+from vlreward.rewards.drawn import read_source
 from vlreward.tiny.scene import scene
 from vlreward.tiny.tasks import HOLDOUT, SIDE, make
 from vlreward.vlm.evaluate import answer
 from vlreward.vlm.policy import read
 
 ASSETS = Path(__file__).parent.parent.parent / "assets"
+READS = {
+    "tally": "count_match", "plates": "character_accuracy", "heights": "relaxed_accuracy", "spans": "temporal_iou",
+}  # fmt: skip
+"""Tasks of the tiny reader whose reward needs no sandbox."""
 REWARDS = Composite.from_tree([{"kind": "box_iou"}, {"kind": "answer_format"}])
 
 
@@ -26,6 +32,29 @@ def test_policy_grounds_well_enough_to_learn_and_badly_enough_to_win(temperature
     iou, well_formed = REWARDS(rollouts).scores.mean(0)
     assert 0.35 <= iou <= 0.6
     assert well_formed > 0.95
+
+
+@pytest.mark.parametrize("task", list(READS))
+def test_reader_is_above_chance_and_below_what_it_could_be(task):
+    samples = [make(task, HOLDOUT + seed) for seed in range(128)]
+    rewards = Composite.from_tree([{"kind": READS[task]}, {"kind": "answer_format"}])
+    rollouts = answer(*read(str(ASSETS / "tiny-vlm-reader")), samples, temperature=1.0, max_new_tokens=12, batch=64, seed=0)
+    score, well_formed = rewards(rollouts).scores.mean(0)
+    assert 0.2 <= score <= 0.9
+    assert well_formed > 0.95
+
+
+def test_reader_writes_chart_code_that_python_reads():
+    samples = [make("scripts", HOLDOUT + seed) for seed in range(64)]
+    rollouts = answer(*read(str(ASSETS / "tiny-vlm-reader")), samples, temperature=1.0, max_new_tokens=32, batch=64, seed=0)
+    assert sum(readable(read_source(rollout.text or "")) for rollout in rollouts) > 0.9 * len(rollouts)
+
+
+def readable(code: str) -> bool:
+    try:
+        return bool(ast.parse(code).body)
+    except SyntaxError:
+        return False
 
 
 def test_policy_answers_in_few_tokens_of_whole_numbers():

@@ -88,5 +88,5 @@ def test_cuda_without_a_gpu_and_bf16_without_cuda_are_refused(small, monkeypatch
 
 
 def test_error_of_the_command_names_the_file():
-    with pytest.raises(ConfigError, match=r"tiny_grounding\.yaml"):
+    with pytest.raises(ConfigError, match=CONFIGS[0].name):
         train_vlm(str(CONFIGS[0]), ["policy.model=nowhere", "run.folder=/nonexistent/x"], False, False)

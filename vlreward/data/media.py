@@ -75,10 +75,13 @@ class Picture:
 
 
 class Clip:
-    """A clip as frames [F,C,H,W] float in [0, 1], from such a tensor, a list of pictures, or a video file (needs the extra 'video')."""
+    """A clip as frames [F,C,H,W] float in [0, 1], from such a tensor, a list of pictures, or a video file (needs the extra 'video').
 
-    def __init__(self, source: torch.Tensor | Sequence[Picture] | str | Path, frames: int = 16):
-        self._source, self._frames = source, frames
+    `fps` is the frames' rate where they are given; that of a file is its own, lowered as its frames are thinned out.
+    """
+
+    def __init__(self, source: torch.Tensor | Sequence[Picture] | str | Path, frames: int = 16, fps: float = 2.0):
+        self._source, self._frames, self._fps = source, frames, fps
         if isinstance(source, torch.Tensor):
             assert source.ndim == 4 and source.shape[1] == 3, f"a clip tensor is [F,3,H,W], not {tuple(source.shape)}"
 
@@ -99,9 +102,16 @@ class Clip:
             reader = decord.VideoReader(str(self._source))
             picks = np.linspace(0, len(reader) - 1, min(self._frames, len(reader))).round().astype(int)
             frames = reader.get_batch(list(picks)).asnumpy()
+            self._fps = float(reader.get_avg_fps()) * len(picks) / len(reader)
         except (decord.DECORDError, RuntimeError) as error:
             raise DataError(f"{self._source}: not a readable clip ({_reason(error)})") from error
         return torch.from_numpy(frames.astype(np.float32) / 255).permute(0, 3, 1, 2)
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of `tensor`."""
+        _ = self.tensor  # a file's rate is known once it is read
+        return self._fps
 
     @property
     def pictures(self) -> list[Picture]:

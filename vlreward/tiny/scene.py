@@ -157,6 +157,17 @@ def crowd(rng: random.Random, count: int, sizes: tuple[float, float] = (0.16, 0.
     return Scene(things, ", ".join(f"a {c} {s}" for c, s in kinds), tuple(_wanted(c, s, 1) for c, s in kinds))
 
 
+def tray(rng: random.Random, kinds: list[tuple[str, str]], cells: int = 4, sizes: tuple[float, float] = (0.15, 0.2)) -> Scene:
+    """The kinds laid out in different cells of a square grid, none across its cell's border; kinds may be alike."""
+    things = []
+    for (color, shape), cell in zip(kinds, rng.sample(range(cells**2), len(kinds)), strict=True):
+        side = rng.uniform(*sizes)
+        room = 1 / cells - side
+        x, y = (number / cells + side / 2 + rng.uniform(0, room) for number in (cell % cells, cell // cells))
+        things.append(Thing(color, shape, x, y, side))
+    return Scene(tuple(things), ", ".join(f"a {c} {s}" for c, s in kinds), tuple(_wanted(c, s, 1) for c, s in kinds))
+
+
 def plural(shape: str) -> str:
     """The shape's name for several of it."""
     return shape + ("es" if shape.endswith("s") else "s")

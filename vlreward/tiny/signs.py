@@ -30,12 +30,12 @@ class Sign:
 
     def picture(self) -> Image.Image:
         """The sign as RGB, as large as its text needs."""
-        font = _font(self.font, self.points)
+        face = font(self.font, self.points)
         probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-        left, top, right, bottom = probe.multiline_textbbox((0, 0), self.text, font=font, spacing=self.points // 2)
+        left, top, right, bottom = probe.multiline_textbbox((0, 0), self.text, font=face, spacing=self.points // 2)
         pad = self.points
         image = Image.new("RGB", (int(right - left) + 2 * pad, int(bottom - top) + 2 * pad), "white")
-        ImageDraw.Draw(image).multiline_text((pad - left, pad - top), self.text, font=font, fill=self.ink, spacing=self.points // 2)
+        ImageDraw.Draw(image).multiline_text((pad - left, pad - top), self.text, font=face, fill=self.ink, spacing=self.points // 2)
         return image
 
 
@@ -52,7 +52,8 @@ def _word(rng: random.Random) -> str:
 
 
 @cache
-def _font(name: str, points: int) -> ImageFont.FreeTypeFont:
+def font(name: str, points: int) -> ImageFont.FreeTypeFont:
+    """A font that comes with matplotlib."""
     try:
         import matplotlib
     except ImportError as error:

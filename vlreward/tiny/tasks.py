@@ -11,9 +11,12 @@ from vlreward.config import Count
 from vlreward.data.media import Picture
 from vlreward.data.source import Source
 from vlreward.registry import register
+from vlreward.tiny.bars import bars
 from vlreward.tiny.charts import chart
+from vlreward.tiny.moments import moments
 from vlreward.tiny.motion import motion
-from vlreward.tiny.scene import RELATIONS, SHAPES, crowd, plural, relation_holds, scene
+from vlreward.tiny.plates import plate
+from vlreward.tiny.scene import COLORS, RELATIONS, SHAPES, crowd, plural, relation_holds, scene, tray
 from vlreward.tiny.signs import sign
 from vlreward.types import Sample
 
@@ -87,9 +90,46 @@ def motions(rng: random.Random) -> Sample:
     return Sample(id="", prompt=view.caption, visuals=(view.clip(SIDE),), target=target)
 
 
-TASKS: dict[str, Callable[[random.Random], Sample]] = {
-    task.__name__: task for task in (grounding, counting, color, relation, objects, captions, signs, charts, motions)
-}
+def tally(rng: random.Random) -> Sample:
+    """How many things of a color. target: answer ('1' to '6')."""
+    asked, *others = rng.sample([*COLORS], len(COLORS))
+    count = rng.randint(1, 6)
+    colors = [asked] * count + [rng.choice(others) for _ in range(rng.randint(0, 4))]
+    view = tray(rng, [(color, rng.choice(SHAPES)) for color in colors])
+    return _sample(f"How many {asked} things are there?", view.picture(SIDE), {"answer": str(count)})
+
+
+def plates(rng: random.Random) -> Sample:
+    """A plate of two to four letters. target: text (its transcription)."""
+    view = plate(rng)
+    return _sample("What is written here?", view.picture(), {"text": view.text})
+
+
+def heights(rng: random.Random) -> Sample:
+    """The value of one bar of a chart. target: answer ('10' to '90')."""
+    view = bars(rng, kinds=("bar",), colorful=True)
+    chosen = rng.randrange(len(view.values))
+    return _sample(f"What is the value of the {view.colors[chosen]} bar?", view.picture(), {"answer": str(view.values[chosen])})
+
+
+def scripts(rng: random.Random) -> Sample:
+    """A bar or line chart to be drawn again. target: code (a matplotlib script)."""
+    view = bars(rng)
+    return _sample("Write the code of this chart.", view.picture(), {"code": view.code})
+
+
+def spans(rng: random.Random) -> Sample:
+    """When a thing is visible in a clip. target: spans (one, seconds)."""
+    view = moments(rng)
+    chosen = rng.randrange(len(view.things))
+    prompt = f"When is the {view.things[chosen].label} visible?"
+    return Sample(id="", prompt=prompt, visuals=(view.clip(),), target={"spans": [list(view.seconds(chosen))]})
+
+
+_ALL = (
+    grounding, counting, color, relation, objects, captions, signs, charts, motions, tally, plates, heights, scripts, spans,
+)  # fmt: skip
+TASKS: dict[str, Callable[[random.Random], Sample]] = {task.__name__: task for task in _ALL}
 
 
 @register("tiny")
@@ -97,7 +137,10 @@ TASKS: dict[str, Callable[[random.Random], Sample]] = {
 class TinySource(Source):
     """Samples of the tiny world, made as they are read: sample i of a seed is the same on every machine."""
 
-    task: Literal["grounding", "counting", "color", "relation", "objects", "captions", "signs", "charts", "motions"]
+    task: Literal[
+        "grounding", "counting", "color", "relation", "objects", "captions", "signs", "charts", "motions", "tally", "plates", "heights",
+        "scripts", "spans",
+    ]  # fmt: skip
     count: Count
     seed: int = 0
     holdout: bool = False

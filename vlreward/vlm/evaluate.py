@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from vlreward.types import Rollout, Sample
-from vlreward.vlm.prompts import encode
+from vlreward.vlm.prompts import encode, has_clip
 
 
 @torch.no_grad()
@@ -22,6 +22,9 @@ def answer(
     settings: dict[str, Any] = (
         {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
     )
+    suppressed = [policy.config.image_token_id]
+    if any(map(has_clip, samples)):
+        suppressed.append(policy.config.video_token_id)
     policy.eval()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -30,12 +33,22 @@ def answer(
             inputs = encode(processor, chosen, device)
             made = policy.generate(
                 **inputs, **settings, max_new_tokens=max_new_tokens, pad_token_id=processor.tokenizer.pad_token_id,
-                suppress_tokens=[policy.config.image_token_id],
+                suppress_tokens=suppressed,
             )  # fmt: skip
-            texts = processor.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            tokens = made[:, inputs["input_ids"].shape[1] :]
+            texts = processor.batch_decode(tokens, skip_special_tokens=True)
+            counts = num_tokens(tokens, policy.generation_config.eos_token_id)
             rollouts += [
-                Rollout(sample=sample, text=text, group=first + i) for i, (sample, text) in enumerate(zip(chosen, texts, strict=True))
+                Rollout(sample=sample, text=text, group=first + i, num_tokens=count)
+                for i, (sample, text, count) in enumerate(zip(chosen, texts, counts, strict=True))
             ]
             done(len(chosen))
     policy.train(training)
     return rollouts
+
+
+def num_tokens(tokens_BT: torch.Tensor, ends: int | Sequence[int] | None) -> list[int]:
+    """How many tokens each row has up to its first end token, that one included."""
+    is_end = torch.isin(tokens_BT, torch.tensor([] if ends is None else ends, device=tokens_BT.device))
+    before = (is_end.cumsum(1) == 0).sum(1)
+    return (before + is_end.any(1)).tolist()

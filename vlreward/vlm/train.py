@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from vlreward.errors import ConfigError, DataError
-from vlreward.rewards.base import has
 from vlreward.run import Progress, RunFolder, quiet, seed_everything
 from vlreward.statistics import gains
-from vlreward.types import Rollout, Sample
+from vlreward.types import Sample
 from vlreward.vlm import policy
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.evaluate import answer
@@ -90,12 +89,9 @@ class Sitting:
 
 
 def _usable(config: TrainVLM, name: str, samples: list[Sample]) -> list[Sample]:
-    """The samples, unless one has no picture or no sample carries a target that a reward needs."""
+    """The samples, unless one has no picture or a reward's target is in none."""
     for sample in samples:
         if not sample.visuals:
             raise DataError(f"{name}: sample {sample.id!r} has no picture; train-vlm needs one in every sample")
-    for i, term in enumerate(config.rewards.terms):
-        for need in term.reward.needs:
-            if need.startswith("target.") and not any(has(Rollout(sample=sample), need) for sample in samples):
-                raise ConfigError(f"{term.reward.kind!r} needs {need!r}, which no sample of `{name}` has", f"rewards.{i}.kind")
+    config.rewards.check(samples, name)
     return samples

@@ -3,6 +3,9 @@
 What is replaced, and why (a test compares each signature with TRL's):
 _get_train_sampler               one stream of prompts for the whole run, so that a resumed run goes on with the same prompt
 _generate_and_score_completions  rows become samples with decoded pictures; our Advantage replaces TRL's
+_tokenize_prompts                clips go through the processor as videos, which TRL's own path does not take (huggingface/trl#4144)
+_get_per_token_logps_and_entropies  and are there again when answers are judged and learned from
+_compute_loss                    says which samples a micro-batch is made of
 _calculate_rewards               one Composite call a batch, whose table is kept (TRL: one call a reward, a broken one ends the run)
 _save_checkpoint                 into the run folder, aside and renamed, with the rollouts that are not used up
 _load_from_checkpoint            TRL 1.16 on transformers 5 goes on from the *first* weights where a model's saved names differ from its
@@ -14,6 +17,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +32,7 @@ from vlreward.advantages.base import dead_fraction
 from vlreward.run import Progress, RunFolder
 from vlreward.types import Rollout, Sample
 from vlreward.vlm.config import TrainVLM
-from vlreward.vlm.prompts import images, messages
+from vlreward.vlm.prompts import encode, has_clip, images, messages
 from vlreward.vlm.settings import grpo_config
 
 BUFFER = "rollouts.pt"
@@ -42,7 +46,9 @@ class VLGRPOTrainer(GRPOTrainer):
         self.figures: dict[str, float] = {}
         self.batches = 0
         self.opened, self.earlier = time.monotonic(), 0.0
-        rows = {"prompt": [messages(sample, 0) for sample in samples], "row": list(range(len(samples)))}
+        self.current: Sequence[Sample] = ()
+        self.clips = any(has_clip(sample) for sample in samples)
+        rows = {"prompt": [messages(sample) for sample in samples], "row": list(range(len(samples)))}
         super().__init__(
             model=policy,
             reward_funcs=[_column(name) for name in config.rewards.names],
@@ -53,6 +59,8 @@ class VLGRPOTrainer(GRPOTrainer):
         )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
+        if self.clips:
+            self.generation_config.suppress_tokens = [*self.generation_config.suppress_tokens, policy.config.video_token_id]
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
         group, args = self.config.group, self.args
@@ -61,11 +69,16 @@ class VLGRPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         start = time.monotonic()
-        pictures = {row: images(self.samples[row]) for row in dict.fromkeys(item["row"] for item in inputs)}
-        inputs = [
-            {"row": row, "prompt": messages(self.samples[row], len(pictures[row])), "images": pictures[row]}
-            for row in (item["row"] for item in inputs)
-        ]
+        self.current = [self.samples[item["row"]] for item in inputs]
+        if self.clips:
+            inputs = [{"row": item["row"], "prompt": messages(sample)} for item, sample in zip(inputs, self.current, strict=True)]
+        else:
+            pictures = {item["row"]: images(sample) for item, sample in zip(inputs, self.current, strict=True)}
+            inputs = [
+                {"row": item["row"], "prompt": messages(sample), "images": pictures[item["row"]]}
+                for item, sample in zip(inputs, self.current, strict=True)
+            ]
+        rows = torch.tensor([item["row"] for item in inputs])
         out = super()._generate_and_score_completions(inputs)
         judged = self.table
         if self.config.control == "shuffle_rewards":
@@ -75,16 +88,57 @@ class VLGRPOTrainer(GRPOTrainer):
         advantage_B = self.config.advantage(judged, self.group_B)
         assert bool(torch.isfinite(advantage_B).all()), f"{type(self.config.advantage).__name__} gave an advantage that is not finite"
         out["advantages"] = advantage_B.to(out["advantages"])
+        out["row"] = rows
         self.batches += 1
         self.figures |= {"time/rollout": time.monotonic() - start - self.figures["time/reward"]}
         return out
+
+    def _tokenize_prompts(self, prompts: list) -> Any:
+        if not self.clips:
+            return super()._tokenize_prompts(prompts)
+        inputs = encode(self.processing_class, self.current)
+        kept = inputs.pop("attention_mask").bool()
+        inputs["mm_token_type_ids"] = [kinds[mask].tolist() for kinds, mask in zip(inputs["mm_token_type_ids"], kept, strict=True)]
+        ids = [tokens[mask].tolist() for tokens, mask in zip(inputs.pop("input_ids"), kept, strict=True)]
+        return ids, None, dict(inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, compute_aux_loss=False,
+        pixel_values=None, image_grid_thw=None, num_images=None, pixel_attention_mask=None, spatial_shapes=None, num_tiles=None,
+        image_sizes=None, token_type_ids=None, mm_token_type_ids=None, image_position_ids=None,
+    ) -> Any:  # fmt: skip
+        score = super()._get_per_token_logps_and_entropies
+        if not self.clips:
+            return score(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, pixel_values,
+                image_grid_thw, num_images, pixel_attention_mask, spatial_shapes, num_tiles, image_sizes, token_type_ids,
+                mm_token_type_ids, image_position_ids,
+            )  # fmt: skip
+        ids: Any = self.processing_class
+        kinds = (input_ids == ids.image_token_id) + 2 * (input_ids == ids.video_token_id)
+        made = []
+        for rows in torch.arange(len(input_ids)).split(batch_size or len(input_ids)):
+            media = encode(self.processing_class, [self.current[row] for row in rows.tolist()], input_ids.device)
+            media = {name: values for name, values in media.items() if name not in ("input_ids", "attention_mask")}
+            seeing = partial(model, **(media | {"mm_token_type_ids": kinds[rows]}))
+            made.append(score(seeing, input_ids[rows], attention_mask[rows], logits_to_keep, None, compute_entropy, compute_aux_loss))
+        logps, entropies, aux_losses = zip(*made, strict=True)
+        return (
+            torch.cat(logps),
+            torch.cat(entropies) if compute_entropy else None,
+            torch.stack(aux_losses).mean() if compute_aux_loss else None,
+        )
+
+    def _compute_loss(self, model: Any, inputs: Any) -> Any:
+        self.current = [self.samples[row] for row in inputs["row"]]
+        return super()._compute_loss(model, inputs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
         start, group = time.monotonic(), self.config.group
         first = self.batches * group.prompts
         rollouts = [
-            Rollout(sample=self.samples[item["row"]], text=completion[0]["content"], group=first + i // group.size)
-            for i, (item, completion) in enumerate(zip(inputs, completions, strict=True))
+            Rollout(sample=self.samples[item["row"]], text=completion[0]["content"], group=first + i // group.size, num_tokens=len(tokens))
+            for i, (item, completion, tokens) in enumerate(zip(inputs, completions, completion_ids_list, strict=True))
         ]
         device = str(self.accelerator.device)
         self.table = table = self.config.rewards(rollouts, device)
@@ -117,6 +171,7 @@ class VLGRPOTrainer(GRPOTrainer):
                 "step": self._step,
                 "batches": self.batches,
                 "inputs": self._buffered_inputs if ahead else None,
+                "memory": self.config.rewards.memory,
             }
             torch.save(kept, place / BUFFER)
 
@@ -126,6 +181,7 @@ class VLGRPOTrainer(GRPOTrainer):
         policy.load_state_dict(saved.state_dict(), strict=True)
         kept = torch.load(Path(resume_from_checkpoint).parent / BUFFER, weights_only=True)
         self.earlier = kept["seconds"]
+        self.config.rewards.recall(kept["memory"])
         self._step, self.batches, self._buffered_inputs = kept["step"], kept["batches"], kept["inputs"]
 
     @property

@@ -1,0 +1,140 @@
+"""What the tiny Qwen2.5-VL-shaped policies have in common: tokenizer, model, processor, and how they are read and asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+from vlreward.types import Sample
+from vlreward.vlm.prompts import encode
+
+PATCH, MERGE = 12, 2
+INITIAL = 0.08
+"""Deviation of the initial weights: about 1 / sqrt(width), where the usual 0.02 leaves so narrow a model on a plateau."""
+NEARNESS = 6.0
+"""Numbers over which the initial embeddings of numbers lose their likeness."""
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+TURNS = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Qwen's chat template."""
+
+
+def tokenizer(corpus: Sequence[str], pieces: str, size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE within the pieces (a regular expression) of a text."""
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(pieces), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    words.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    words.train_from_iterator(corpus, trainers.BpeTrainer(vocab_size=size, show_progress=False, initial_alphabet=alphabet))
+    words.add_special_tokens(SPECIAL)
+    return PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<|im_end|>", pad_token="<|endoftext|>",
+                                   additional_special_tokens=SPECIAL[1:], padding_side="left", model_max_length=2048)  # fmt: skip
+
+
+def build(
+    words: PreTrainedTokenizerFast, numbers: Sequence[str], template: str, sections: Sequence[int], base: float, pace: int = 4
+) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
+    """Untrained model and its processor.
+
+    A visual token knows where it is only by its rotary distance to the words before it. The usual base of 1e4 turns the width's
+    frequencies by less than 0.01 over so small a picture, and attention starts blind to distance; hence a small base, width sections of
+    their own, and random query and key biases. `pace` is the rotary distance of a second. The numbers, in their order, begin with
+    embeddings that are alike where they are near.
+    """
+    ids = {token: words.convert_tokens_to_ids(token) for token in SPECIAL}
+    area = (PATCH * MERGE) ** 2
+    size = {"shortest_edge": 4 * area, "longest_edge": 64 * area}
+    picture = Qwen2VLImageProcessor(patch_size=PATCH, temporal_patch_size=2, merge_size=MERGE, size=size)
+    video = Qwen2VLVideoProcessor(patch_size=PATCH, temporal_patch_size=2, merge_size=MERGE, size=size, cap_pixels_per_frame=True)
+    processor = Qwen2_5_VLProcessor(image_processor=picture, tokenizer=words, video_processor=video, chat_template=template)
+    width = 128
+    text = {
+        "vocab_size": len(words), "hidden_size": width, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 2048, "bos_token_id": None, "eos_token_id": ids["<|im_end|>"],
+        "pad_token_id": ids["<|endoftext|>"], "initializer_range": INITIAL,
+        "rope_parameters": {"rope_type": "default", "mrope_section": list(sections), "rope_theta": base},
+    }  # fmt: skip
+    vision = {
+        "depth": 3, "hidden_size": 96, "intermediate_size": 256, "num_heads": 3, "patch_size": PATCH, "spatial_merge_size": MERGE,
+        "temporal_patch_size": 2, "out_hidden_size": width, "window_size": 8 * PATCH * MERGE, "fullatt_block_indexes": [0, 1, 2],
+        "tokens_per_second": pace, "initializer_range": INITIAL,
+    }  # fmt: skip
+    marks = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>", "vision_start_token_id": "<|vision_start|>",
+             "vision_end_token_id": "<|vision_end|>"}  # fmt: skip
+    config = Qwen2_5_VLConfig(
+        text_config=text, vision_config=vision, tie_word_embeddings=True, initializer_range=INITIAL,
+        **{name: ids[token] for name, token in marks.items()},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    with torch.no_grad():
+        rows = torch.tensor([words.convert_tokens_to_ids(number) for number in numbers])
+        phase = torch.arange(len(rows))[:, None] * torch.randn(1, width // 2) / NEARNESS
+        model.get_input_embeddings().weight[rows] = INITIAL * 2**0.5 * torch.cat([phase.sin(), phase.cos()], 1)
+        for layer in model.model.language_model.layers:
+            layer.self_attn.q_proj.bias.normal_()
+            layer.self_attn.k_proj.bias.normal_()
+    model.generation_config = GenerationConfig(eos_token_id=ids["<|im_end|>"], pad_token_id=ids["<|endoftext|>"], do_sample=True)
+    return model, processor
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """The saved model and processor."""
+    return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32), AutoProcessor.from_pretrained(folder)
+
+
+def save(folder: Path, model: Any, processor: Any) -> None:
+    """Model and processor, readable by all."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
+
+
+def lesson(processor: Any, samples: Sequence[Sample], answers: Sequence[str]) -> tuple[Any, torch.Tensor]:
+    """Inputs of questions with their answers, and labels [B,T] of the answers' tokens, -100 elsewhere."""
+    inputs = encode(processor, samples, answers=[f"{answer}<|im_end|>" for answer in answers], side="right")
+    labels = inputs["input_ids"].clone()
+    turn = processor.tokenizer.encode("assistant\n")
+    for row, ids in zip(labels, inputs["input_ids"].tolist(), strict=True):
+        row[: max(i + len(turn) for i in range(len(ids)) if ids[i : i + len(turn)] == turn)] = -100
+    labels[inputs["attention_mask"] == 0] = -100
+    return inputs, labels
+
+
+@torch.no_grad()
+def replies(model: Any, processor: Any, samples: Sequence[Sample], sample: bool, tokens: int = 24) -> list[str]:
+    """What the policy answers, sampled at temperature 1 (seeded) or greedily."""
+    torch.manual_seed(0)
+    model.eval()
+    texts: list[str] = []
+    for i in range(0, len(samples), 128):
+        inputs = encode(processor, samples[i : i + 128])
+        made = model.generate(**inputs, max_new_tokens=tokens, do_sample=sample)
+        texts += processor.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    model.train()
+    return texts
