@@ -98,7 +98,7 @@ def test_junk_and_order_do_not_help(score):
     junk = "\nfig.text(0.4, 0.5, 'junk')\nax[1].scatter([1, 2], [1, 2])"
     moved = CHART.replace("ax[0].set_title('Sales')\n", "").replace("plt.savefig", "ax[0].set_title('Sales')\nplt.savefig")
     plain, order, surplus, twice = score(
-        ChartMatch(), CHART, moved, CHART.replace("\nplt.savefig", junk + "\nplt.savefig"), CHART * 2, code=CHART
+        ChartMatch(), CHART, moved, CHART.replace("\nplt.savefig", junk + "\nplt.savefig"), f"{CHART}\n{CHART}", code=CHART
     )
     assert plain == order == 1
     assert twice == 1, "the last figure counts, and it is right"
@@ -155,6 +155,12 @@ def test_copying_the_picture_as_literals_is_refused(score):
     copied = HEAD + f"plt.imshow({pixels})"
     assert score(ChartRuns(), copied, HEAD + "import base64\nx = '" + "A" * 9000 + "'\nplt.plot([1, 2])") == [1.0, 0.0]
     assert score(ChartRuns(), HEAD + f"plt.imshow({np.full((80, 80), 7).tolist()})") == [0.0]
+
+
+def test_any_answer_stays_in_bounds(rollout, hostile):
+    output = ChartMatch().score([rollout(text, code=CHART) for text in hostile[:40]])
+    assert output.errors == [None] * 40
+    assert ((output.scores >= 0) & (output.scores <= 1)).all()
 
 
 def test_hidden_words_and_marks_do_not_raise_the_score(score):
