@@ -207,6 +207,13 @@ def test_a_broken_target_costs_its_own_row_only(rollout, reward):
     assert output.scores[[1, 2, 3, 5]].isnan().all()
 
 
+def test_hostile_answers_stay_in_bounds(rollout, hostile):
+    for reward in (TableRms(), TableRnss(), TableRms(tags=False)):
+        output = reward.score([rollout(text, table=TARGET) for text in hostile])
+        assert output.errors == [None] * len(hostile)
+        assert ((output.scores >= 0) & (output.scores <= 1)).all()
+
+
 @given(st.text(alphabet='ab1 0.|%,-\n"tile', max_size=80), st.text(max_size=40))
 def test_any_answer_stays_in_bounds(first, second):
     from vlreward.types import Rollout, Sample

@@ -81,6 +81,13 @@ def test_every_number_is_read_back_however_it_is_written():
             assert amount.value == value, text
 
 
+def test_hostile_answers_get_zero_or_one(rollout, hostile):
+    for reward in (RelaxedAccuracy(), RelaxedAccuracy(rule="strict"), RelaxedAccuracy(tags=False)):
+        output = reward.score([rollout(text, answer="1,200") for text in hostile])
+        assert output.errors == [None] * len(hostile)
+        assert set(output.scores.tolist()) <= {0.0, 1.0}
+
+
 @given(
     st.text(alphabet="0123456789.,%$-()kmb and[]e ", max_size=70),
     st.text(max_size=30),

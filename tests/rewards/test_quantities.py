@@ -46,7 +46,7 @@ def test_numbers_are_read_as_people_write_them(text, value, unit):
     assert read.unit == unit
 
 
-SEVERAL = ["12 or 13", "12-13", "12 (or 14)", "1,2", "12,34", "1.2.3", "2024-05-01", "12 and 12", "3 1/2", "12 km (7.5 miles)"]
+SEVERAL = ["12 or 13", "12-13", "12 (or 14)", "1,2", "12,34", "1.2.3", "2024-05-01", "12 and 12", "3 1/2", "12 km (7.5 miles)", "x2 = 12"]
 
 
 @pytest.mark.parametrize("text", [*SEVERAL, "", "many", "nan", "inf", "-", "1e999", "9" * 400, "1/0", "v2", "H2O"])
@@ -60,6 +60,8 @@ def test_the_tolerance_is_the_larger_of_both():
     assert score("105", 100, relative=0.05) == 1.0
     assert score("105.1", 100, relative=0.05) == 0.0
     assert score("105", 100, absolute=5) == 1.0
+    assert score("106", 100, relative=0.05, absolute=2) == 0.0
+    assert score("100.0005", 100) == 0.0
     assert score("-100", 100, relative=1) == 0.0
     assert score("0.01", 0, relative=0.05) == 0.0
     assert score("0", 0) == score("-0.0", "0") == 1.0
