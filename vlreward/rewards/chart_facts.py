@@ -90,7 +90,7 @@ def common_colors(first: Sequence[str], second: Sequence[str]) -> float:
     if not first or not second:
         return 0.0
     alike = np.clip(1 - difference(first, second) / 100, 0, 1)
-    return float(alike[linear_sum_assignment(alike)].sum())
+    return float(alike[linear_sum_assignment(alike, maximize=True)].sum())
 
 
 def difference(first: Sequence[str], second: Sequence[str]) -> np.ndarray:

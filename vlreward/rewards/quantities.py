@@ -88,7 +88,7 @@ def read_quantity(text: str) -> Quantity | None:
         return None
     before, after = text[: match.start()], text[match.end() :]
     unit = DEGREES.sub(lambda found: "deg" + found[1].upper(), after.strip(" .,;_*\n"))
-    if DIGIT.search(before) or (DIGIT.search(unit) and not UNIT.fullmatch(unit)):
+    if DIGIT.search(before) or after[:2].strip(".,").isdigit() or (DIGIT.search(unit) and not UNIT.fullmatch(unit)):
         return None
     power = int((match["exponent"] or match["power"] or "0").replace("−", "-"))
     try:
