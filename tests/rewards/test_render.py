@@ -34,8 +34,9 @@ def sandbox():
 @pytest.mark.usefixtures("sandbox")
 def test_the_wanted_svg_scores_one_and_others_less(score):
     answers = [SVG, f"```svg\n{SVG}\n```", SVG.replace("red", "#ff0000"), SVG.replace('x="10"', 'x="12"'), SVG.replace("red", "blue")]
-    same, fenced, renamed, moved, blue = score(SvgSimilarity(), *answers, svg=SVG)
-    assert same == fenced == renamed == pytest.approx(1.0)
+    typed = '<?xml version="1.0"?><!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">' + SVG
+    same, fenced, renamed, moved, blue, typed = score(SvgSimilarity(), *answers, typed, svg=SVG)
+    assert same == fenced == renamed == typed == pytest.approx(1.0)
     assert 1 > moved > blue > 0
     assert score(SvgSimilarity(encoder="assets/tiny-clip"), SVG, svg=SVG) == pytest.approx([1.0])
 

@@ -75,6 +75,7 @@ def test_texts_colours_and_panels_are_read_off(sandbox):
         "ax.text(0.5, 0.5, 'hidden', alpha=0)",
         "ax.text(0.5, 0.5, 'hidden', color='white')",
         "ax.text(0.5, 0.5, 'hidden', color='#f4f4f4')",
+        "ax.text(0.5, 0.5, 'hidden', color='#e0e0e0')",
         "ax.text(0.5, 0.5, 'hidden', fontsize=2)",
         "ax.text(5, 5, 'hidden')",
         "ax.text(0.97, 0.5, 'hidden in the main, for only the first of its letters is on the page', clip_on=True)",

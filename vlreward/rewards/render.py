@@ -25,8 +25,8 @@ class SvgSimilarity(Likeness):
     Source: render-and-compare as in Visual-ERM (arXiv 2603.13224), which asks a judge model instead; SSIM as in scikit-image; rendering
     by resvg.
 
-    Known cheats: an empty page (0); embedded pictures, references to files and addresses, scripts, entities and document types (refused,
-    0); shapes nested into millions, giant blurs (cut off by the sandbox's limits, 0); pixels say little about words: weigh in an OCR
+    Known cheats: an empty page (0); embedded pictures, references to files and addresses, scripts and entities (refused, 0); shapes
+    nested into millions, giant blurs (cut off by the sandbox's limits, 0); pixels say little about words: weigh in an OCR
     reward where they matter.
     """
 
