@@ -103,6 +103,19 @@ def test_pictures_and_clips_train_together_and_the_first_policy_is_at_no_distanc
     assert rows[1]["loss/kl"] > 0
 
 
+def test_prompts_without_a_picture_train_beside_pictures_and_clips_whatever_a_micro_batch_holds(small, tmp_path):
+    (tmp_path / "words.jsonl").write_text("".join(f'{{"prompt": "{n} and one?", "target": {{"answer": "{n + 1}"}}}}\n' for n in range(3)))
+    mixed = [{"path": str(tmp_path / "words.jsonl")}, *({"kind": "tiny", "task": task, "count": 3} for task in ("spans", "tally"))]
+    blocks = CLIPS | {"data": {"kind": "chain", "of": mixed}, "rewards": [{"kind": "answer_format"}], "trl": {"beta": 0.1}}
+    whole, single = (train(small(f"mixed-{size}", **blocks, group={"size": 2, "prompts": 9, "micro_batch": size})) for size in (18, 2))
+    asked = [Sample(id="", prompt="1 and 2?"), make("spans", 0), make("tally", 0)]
+    held_out = answer(*read(str(whole.path / "policy")), asked, temperature=0, max_new_tokens=4, batch=2, seed=0)
+    assert len(held_out) == 3
+    for a, b in zip(whole.read("metrics.jsonl"), single.read("metrics.jsonl"), strict=True):
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-2)
+        assert a["reward/total"] == b["reward/total"]
+
+
 def test_micro_batches_of_clips_give_the_step_of_the_whole_batch(small):
     first, second = (
         train(small(f"clips-{size}", **CLIPS, group={"size": 3, "prompts": 2, "micro_batch": size})).read("metrics.jsonl")[0]

@@ -8,7 +8,7 @@ import pytest
 
 from vlreward.commands import train_vlm
 from vlreward.config import load
-from vlreward.errors import ConfigError, DataError, UserError
+from vlreward.errors import ConfigError, UserError
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.train import train
 
@@ -60,11 +60,6 @@ def test_missing_model_folder_is_named_before_a_run_folder_is_made(small, tmp_pa
 def test_fewer_samples_than_a_step_takes_are_refused(small):
     with pytest.raises(ConfigError, match="has 1 samples, but a step takes"):
         train(small(data={"kind": "tiny", "task": "grounding", "count": 1}))
-
-
-def test_sample_without_a_picture_is_refused(small):
-    with pytest.raises(DataError, match="has no picture"):
-        train(small(data={"kind": "tiny", "task": "objects", "count": 8}))
 
 
 def test_reward_without_its_target_in_the_data_is_refused(small):

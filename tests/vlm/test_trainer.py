@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from trl import GRPOTrainer
 
-from vlreward.errors import RewardError
+from vlreward.errors import ConfigError, RewardError
 from vlreward.rewards.base import Reward
 from vlreward.rewards.composite import Term
 from vlreward.run import RunFolder, quiet
@@ -162,3 +162,55 @@ def test_run_folder_holds_figures_rollouts_with_boxes_and_gains(small):
     assert held["gain"] == pytest.approx(sum(after) / 6 - sum(before) / 6)
     assert held["gain_low"] < held["gain"] < held["gain_high"]
     assert held["before_low"] < held["before"] < held["before_high"]
+
+
+@pytest.mark.parametrize("blocks", [{}, {"trl": {"beta": 0.1}}, {"group": {"size": 3, "prompts": 2, "micro_batch": 3}}])
+def test_a_run_on_shared_prefixes_has_the_figures_of_the_padded_run(small, blocks):
+    policy = {"model": small().policy.model, "max_new_tokens": 12}
+    ours = figures(train(small("ours", **blocks, policy=policy)))
+    theirs = figures(train(small("theirs", **blocks, policy=policy | {"shared_prefix": False})))
+    for row, expected in zip(ours, theirs, strict=True):
+        assert row == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+def test_micro_batches_hold_whole_groups(small):
+    made = trainer(small(group={"size": 3, "prompts": 4, "micro_batch": 3}))
+    seen = []
+
+    def loss(model, inputs):
+        seen.append(inputs["row"].tolist())
+        return VLGRPOTrainer._compute_loss(made, model, inputs)
+
+    made._compute_loss = loss
+    with quiet("transformers", "datasets"):
+        made.train()
+    assert len(seen) == 8
+    assert all(len(set(rows)) == 1 for rows in seen)
+    assert len({rows[0] for rows in seen[:4]}) == 4
+
+
+def test_each_sample_is_read_once_a_batch_and_its_prompt_goes_through_the_model_once_to_answer(small, monkeypatch):
+    made = trainer(small(group={"size": 3, "prompts": 2}))
+    pictures, reads = [], []
+    processor = type(made.processing_class.image_processor)
+    usual = processor.__call__
+
+    def counting(self, images, *args, **options):
+        pictures.append(images)
+        return usual(self, images, *args, **options)
+
+    monkeypatch.setattr(processor, "__call__", counting)
+    made.model.model.visual.register_forward_hook(lambda module, inputs, output: reads.append(len(inputs[0])))
+    with quiet("transformers", "datasets"):
+        made._generate_and_score_completions([{"row": row, "prompt": []} for row in [0] * 3 + [1] * 3])
+    assert len(pictures) == 2
+    patches = [len(made.known[row].media["pixel_values"]) for row in (0, 1)]
+    assert reads == [sum(patches)]
+
+
+def test_a_model_that_cannot_share_is_refused_with_the_remedy(small):
+    config = small()
+    policy, processor = read(config.policy.model)
+    policy.config.text_config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ConfigError, match=r"flash_attention_2.*set it to false"):
+        VLGRPOTrainer(config, RunFolder.open(config.run, "train-vlm", config), policy, processor, config.data.samples())

@@ -72,6 +72,10 @@ class Policy:
     top_p: Annotated[float, Bound(0, 1, above=True)] = 1.0
     bf16: bool = False
     """Compute in bfloat16 on CUDA; the weights stay float32."""
+    shared_prefix: bool = True
+    """Learn from all answers to a prompt in one row that holds the prompt once; false pads each answer behind its own copy (TRL)."""
+    row_tokens: Count = 8192
+    """Longest such row; a prompt with longer answers is read again in another row."""
 
 
 @dataclass(frozen=True, kw_only=True)

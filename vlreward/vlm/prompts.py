@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +16,27 @@ from vlreward.types import Sample
 
 FRAME_FACTOR = 2
 """A clip's frames are a multiple of this, the last one repeated. Source: qwen-vl-utils, vision_process.py."""
+
+TILED = 5
+"""Axes of pixels that come in tiles: [pictures, tiles, channels, height, width] (LLaVA-OneVision)."""
+PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
+"""What a processor says of each token: 0 text, 1 picture, 2 clip."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One sample as a policy reads it: P tokens, pictures and clips ready for its vision tower."""
+
+    ids: torch.Tensor
+    """[P] int64"""
+    position: torch.Tensor
+    """[P] or, for multimodal rotary embeddings, [3,P] int64"""
+    block: torch.Tensor
+    """[P] int64: number of the run of picture tokens a token lies in, -1 elsewhere."""
+    kinds: Mapping[str, torch.Tensor]
+    """name -> [P] int64, of PER_TOKEN what the policy's forward takes."""
+    media: Mapping[str, torch.Tensor]
+    """name -> [rows, ...]: pixels and their shapes, rows of all pictures one below the other."""
 
 
 def has_clip(sample: Sample) -> bool:
@@ -54,3 +77,50 @@ def _even(clip: Clip) -> torch.Tensor:
     """[F,3,H,W] uint8, F a multiple of FRAME_FACTOR"""
     frames = (clip.tensor.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
     return torch.cat([frames, frames[-1:].expand(-len(frames) % FRAME_FACTOR, -1, -1, -1)])
+
+
+def read(processor: Any, policy: Any, sample: Sample) -> Prompt:
+    """The sample for that policy (not wrapped), on the CPU."""
+    inputs = {name: torch.as_tensor(values) for name, values in encode(processor, [sample]).items() if name != "attention_mask"}
+    ids = inputs.pop("input_ids")
+    taken = inspect.signature(type(policy).forward).parameters
+    kinds = {name: inputs.pop(name) for name in PER_TOKEN if name in inputs}
+    find = getattr(policy.model, "get_rope_index", None)
+    position = torch.arange(ids.shape[1])
+    if find is not None:
+        position = position.expand(3, -1)
+        if inputs:
+            known = inspect.signature(find).parameters
+            position = find(ids, **{name: values for name, values in (inputs | kinds).items() if name in known})[0][:, 0]
+    pictured = kinds.get("token_type_ids", torch.zeros_like(ids))[0] == 1
+    starts = pictured & ~torch.cat([pictured.new_zeros(1), pictured[:-1]])
+    block = torch.where(pictured, starts.cumsum(0) - 1, -1)
+    return Prompt(ids[0], position, block, {name: values[0] for name, values in kinds.items() if name in taken}, inputs)
+
+
+def join(media: Sequence[Mapping[str, torch.Tensor]], device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
+    """The pixels of several prompts as one; pictures of fewer tiles than another's are filled up with empty ones."""
+    out: dict[str, torch.Tensor] = {}
+    for name in dict.fromkeys(name for one in media for name in one):
+        parts = [one[name] for one in media if name in one]
+        if parts[0].ndim == TILED:
+            tiles = max(part.shape[1] for part in parts)
+            parts = [torch.cat([part, part.new_zeros((len(part), tiles - part.shape[1], *part.shape[2:]))], 1) for part in parts]
+        out[name] = torch.cat(parts).to(device)
+    return out
+
+
+def stack(prompts: Sequence[Prompt], pad: int, device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:
+    """Model inputs of B prompts, padded on the left: ids, mask, kinds [B,P], positions [B,P] or [3,B,P], and the media."""
+    width = max(len(prompt.ids) for prompt in prompts)
+
+    def left(rows: Sequence[torch.Tensor], fill: int = 0) -> torch.Tensor:
+        return torch.stack([torch.cat([row.new_full((*row.shape[:-1], width - row.shape[-1]), fill), row], -1) for row in rows], -2)
+
+    inputs = {
+        "input_ids": left([prompt.ids for prompt in prompts], pad),
+        "attention_mask": left([torch.ones_like(prompt.ids) for prompt in prompts]),
+        "position_ids": left([prompt.position for prompt in prompts]),
+    }
+    inputs |= {name: left([prompt.kinds[name] for prompt in prompts]) for name in prompts[0].kinds}
+    return {name: values.to(device) for name, values in inputs.items()} | join([prompt.media for prompt in prompts], device)

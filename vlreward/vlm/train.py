@@ -6,10 +6,9 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from vlreward.errors import ConfigError, DataError
+from vlreward.errors import ConfigError
 from vlreward.run import Progress, RunFolder, quiet, seed_everything
 from vlreward.statistics import gains
-from vlreward.types import Sample
 from vlreward.vlm import policy
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.evaluate import answer
@@ -32,7 +31,8 @@ def evaluate(config: TrainVLM, resume: bool = False, fresh: bool = False) -> Run
 def train(config: TrainVLM, resume: bool = False, fresh: bool = False) -> RunFolder:
     """Evaluate, train, evaluate again, and write what it came to; its folder. Goes on from the newest checkpoint where there is one."""
     start = time.monotonic()
-    samples = _usable(config, "data", config.data.samples())
+    samples = config.data.samples()
+    config.rewards.check(samples, "data")
     if len(samples) < config.group.prompts:
         raise ConfigError(f"has {len(samples)} samples, but a step takes group.prompts = {config.group.prompts} of them", "data")
     with quiet("transformers", "datasets"), Sitting(config, "train-vlm", resume, fresh) as sitting:
@@ -63,7 +63,8 @@ class Sitting:
     def __init__(self, config: TrainVLM, command: str, resume: bool, fresh: bool):
         self.config, self.device = config, device(config)
         policy.find(config.policy.model)
-        self.held_out = _usable(config, "eval.data", config.eval.data.samples()) if config.eval else []
+        self.held_out = config.eval.data.samples() if config.eval else []
+        config.rewards.check(self.held_out, "eval.data")
         self.folder = RunFolder.open(config.run, command, config, resume, fresh)
         self.policy, self.processor = policy.read(config.policy.model, self.device)
 
@@ -86,12 +87,3 @@ class Sitting:
         known = {row["id"] for row in self.folder.read("rollouts.jsonl") if row["phase"] == phase}
         self.folder.rollouts(phase, step, rollouts, table, [i for i, rollout in enumerate(rollouts) if rollout.sample.id not in known])
         self.folder.evaluation(phase, rollouts, table)
-
-
-def _usable(config: TrainVLM, name: str, samples: list[Sample]) -> list[Sample]:
-    """The samples, unless one has no picture or a reward's target is in none."""
-    for sample in samples:
-        if not sample.visuals:
-            raise DataError(f"{name}: sample {sample.id!r} has no picture; train-vlm needs one in every sample")
-    config.rewards.check(samples, name)
-    return samples

@@ -1,10 +1,12 @@
-"""GRPO on TRL's GRPOTrainer, with our rewards, advantages and run folder.
+"""GRPO on TRL's GRPOTrainer, with our rewards, advantages and run folder; each prompt and picture is read once a batch.
 
 What is replaced, and why (a test compares each signature with TRL's):
 _get_train_sampler               one stream of prompts for the whole run, so that a resumed run goes on with the same prompt
-_generate_and_score_completions  rows become samples with decoded pictures; our Advantage replaces TRL's
-_tokenize_prompts                clips go through the processor as videos, which TRL's own path does not take (huggingface/trl#4144)
-_get_per_token_logps_and_entropies  and are there again when answers are judged and learned from
+_generate_and_score_completions  rows become samples; our Advantage replaces TRL's
+_tokenize_prompts                each distinct sample is read once, clips too, which TRL does not take (huggingface/trl#4144)
+_generate_single_turn            a prompt's cache is filled once and repeated for its answers
+_prepare_inputs                  micro-batches hold whole groups where they can, so that these share their prefix
+_get_per_token_logps_and_entropies  one row for a prompt and its answers (`shared_prefix.py`)
 _compute_loss                    says which samples a micro-batch is made of
 _calculate_rewards               one Composite call a batch, whose table is kept (TRL: one call a reward, a broken one ends the run)
 _save_checkpoint                 into the run folder, aside and renamed, with the rollouts that are not used up
@@ -29,11 +31,14 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from vlreward.advantages.base import dead_fraction
+from vlreward.errors import ConfigError
 from vlreward.run import Progress, RunFolder
 from vlreward.types import Rollout, Sample
 from vlreward.vlm.config import TrainVLM
-from vlreward.vlm.prompts import encode, has_clip, images, messages
+from vlreward.vlm.prefill import generate
+from vlreward.vlm.prompts import Prompt, images, messages, read, stack
 from vlreward.vlm.settings import grpo_config
+from vlreward.vlm.shared_prefix import pack, score, unsuitable
 
 BUFFER = "rollouts.pt"
 
@@ -46,8 +51,12 @@ class VLGRPOTrainer(GRPOTrainer):
         self.figures: dict[str, float] = {}
         self.batches = 0
         self.opened, self.earlier = time.monotonic(), 0.0
-        self.current: Sequence[Sample] = ()
-        self.clips = any(has_clip(sample) for sample in samples)
+        self.rows: list[int] = []
+        self.known: dict[int, Prompt] = {}
+        self.base, self.pad = policy, int(processor.tokenizer.pad_token_id)
+        reason = unsuitable(policy.config)
+        if config.policy.shared_prefix and reason:
+            raise ConfigError(f"is true, but {type(policy).__name__} {reason}; or set it to false", "policy.shared_prefix")
         rows = {"prompt": [messages(sample) for sample in samples], "row": list(range(len(samples)))}
         super().__init__(
             model=policy,
@@ -59,8 +68,9 @@ class VLGRPOTrainer(GRPOTrainer):
         )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
-        if self.clips:
-            self.generation_config.suppress_tokens = [*self.generation_config.suppress_tokens, policy.config.video_token_id]
+        clip = getattr(policy.config, "video_token_id", None)
+        if clip is not None:
+            self.generation_config.suppress_tokens = [*self.generation_config.suppress_tokens, clip]
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
         group, args = self.config.group, self.args
@@ -69,16 +79,9 @@ class VLGRPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         start = time.monotonic()
-        self.current = [self.samples[item["row"]] for item in inputs]
-        if self.clips:
-            inputs = [{"row": item["row"], "prompt": messages(sample)} for item, sample in zip(inputs, self.current, strict=True)]
-        else:
-            pictures = {item["row"]: images(sample) for item, sample in zip(inputs, self.current, strict=True)}
-            inputs = [
-                {"row": item["row"], "prompt": messages(sample), "images": pictures[item["row"]]}
-                for item, sample in zip(inputs, self.current, strict=True)
-            ]
-        rows = torch.tensor([item["row"] for item in inputs])
+        self.rows = [item["row"] for item in inputs]
+        self.known = {}
+        inputs = [{"row": row, "prompt": messages(self.samples[row])} for row in self.rows]
         out = super()._generate_and_score_completions(inputs)
         judged = self.table
         if self.config.control == "shuffle_rewards":
@@ -88,40 +91,62 @@ class VLGRPOTrainer(GRPOTrainer):
         advantage_B = self.config.advantage(judged, self.group_B)
         assert bool(torch.isfinite(advantage_B).all()), f"{type(self.config.advantage).__name__} gave an advantage that is not finite"
         out["advantages"] = advantage_B.to(out["advantages"])
-        out["row"] = rows
+        out["row"], out["place"] = torch.tensor(self.rows), torch.arange(len(self.rows))
         self.batches += 1
         self.figures |= {"time/rollout": time.monotonic() - start - self.figures["time/reward"]}
         return out
 
     def _tokenize_prompts(self, prompts: list) -> Any:
-        if not self.clips:
-            return super()._tokenize_prompts(prompts)
-        inputs = encode(self.processing_class, self.current)
-        kept = inputs.pop("attention_mask").bool()
-        inputs["mm_token_type_ids"] = [kinds[mask].tolist() for kinds, mask in zip(inputs["mm_token_type_ids"], kept, strict=True)]
-        ids = [tokens[mask].tolist() for tokens, mask in zip(inputs.pop("input_ids"), kept, strict=True)]
-        return ids, None, dict(inputs)
+        pictures = [images(self.samples[row]) for row in self.rows] if self.use_vllm else None
+        return [self._prompt(row).ids.tolist() for row in self.rows], pictures, {}
+
+    def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False) -> Any:
+        if self.use_vllm or self.use_transformers_continuous_batching:
+            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
+        model: Any = self.accelerator.unwrap_model(self.model_wrapped)
+        distinct, owner = _distinct(self.rows)
+        prompts = [self._prompt(row) for row in distinct]
+
+        def shared(input_ids: Any = None, attention_mask: Any = None, **settings: Any) -> Any:
+            del model.generate
+            return generate(model, prompts, owner, self.pad, **settings)
+
+        model.generate = shared
+        try:
+            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
+        finally:
+            vars(model).pop("generate", None)
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is None or self._buffered_inputs is before:
+            return inputs
+        self._buffered_inputs = _in_order(self._buffered_inputs)
+        return self._buffered_inputs[self._step % len(self._buffered_inputs)]
 
     def _get_per_token_logps_and_entropies(
         self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, compute_aux_loss=False,
         pixel_values=None, image_grid_thw=None, num_images=None, pixel_attention_mask=None, spatial_shapes=None, num_tiles=None,
         image_sizes=None, token_type_ids=None, mm_token_type_ids=None, image_position_ids=None,
     ) -> Any:  # fmt: skip
-        score = super()._get_per_token_logps_and_entropies
-        if not self.clips:
-            return score(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, pixel_values,
-                image_grid_thw, num_images, pixel_attention_mask, spatial_shapes, num_tiles, image_sizes, token_type_ids,
-                mm_token_type_ids, image_position_ids,
-            )  # fmt: skip
-        ids: Any = self.processing_class
-        kinds = (input_ids == ids.image_token_id) + 2 * (input_ids == ids.video_token_id)
         made = []
-        for rows in torch.arange(len(input_ids)).split(batch_size or len(input_ids)):
-            media = encode(self.processing_class, [self.current[row] for row in rows.tolist()], input_ids.device)
-            media = {name: values for name, values in media.items() if name not in ("input_ids", "attention_mask")}
-            seeing = partial(model, **(media | {"mm_token_type_ids": kinds[rows]}))
-            made.append(score(seeing, input_ids[rows], attention_mask[rows], logits_to_keep, None, compute_entropy, compute_aux_loss))
+        for part in torch.arange(len(input_ids)).split(batch_size or len(input_ids)):
+            rows, ids, mask = [self.rows[i] for i in part.tolist()], input_ids[part], attention_mask[part]
+            if self.config.policy.shared_prefix:
+                made.append(self._shared(model, rows, ids[:, -logits_to_keep:], mask[:, -logits_to_keep:].bool(), compute_aux_loss))
+                continue
+            prompts = [self._prompt(row) for row in rows]
+            media = stack(prompts, self.pad, ids.device)
+            for name in ("input_ids", "attention_mask", "position_ids"):
+                del media[name]
+            for name in prompts[0].kinds:
+                known = media[name]
+                media[name] = torch.zeros_like(ids)
+                media[name][:, -logits_to_keep - known.shape[1] : -logits_to_keep] = known
+            seeing = partial(model, **media)
+            padded = super()._get_per_token_logps_and_entropies
+            made.append(padded(seeing, ids, mask, logits_to_keep, None, compute_entropy, compute_aux_loss))
         logps, entropies, aux_losses = zip(*made, strict=True)
         return (
             torch.cat(logps),
@@ -129,8 +154,21 @@ class VLGRPOTrainer(GRPOTrainer):
             torch.stack(aux_losses).mean() if compute_aux_loss else None,
         )
 
+    def _shared(self, model: Any, rows: list[int], ids: torch.Tensor, mask: torch.Tensor, aux: bool) -> Any:
+        distinct, owner = _distinct(rows)
+        answers = [tokens[kept].cpu() for tokens, kept in zip(ids, mask, strict=True)]
+        packed = pack([self._prompt(row) for row in distinct], owner, answers, self.config.policy.row_tokens, self.pad)
+        with self.accelerator.autocast():
+            return score(model, self.base.config, packed.to(ids.device), answers, ids.shape[1], aux)
+
+    def _prompt(self, row: int) -> Prompt:
+        """Read once for each batch of rollouts."""
+        if row not in self.known:
+            self.known[row] = read(self.processing_class, self.base, self.samples[row])
+        return self.known[row]
+
     def _compute_loss(self, model: Any, inputs: Any) -> Any:
-        self.current = [self.samples[row] for row in inputs["row"]]
+        self.rows = inputs["row"].tolist()
         return super()._compute_loss(model, inputs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
@@ -218,6 +256,27 @@ class PromptSampler(Sampler[int]):
             random.Random(f"{self.seed}/data/{turn}").shuffle(order)
             chosen = order[place * self.prompts : (place + 1) * self.prompts]
             yield from [row for row in chosen for _ in range(self.size)] * self.repeats
+
+
+def _distinct(rows: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The different rows in the order they come, and for each row which of those it is."""
+    distinct = list(dict.fromkeys(rows))
+    return distinct, [distinct.index(row) for row in rows]
+
+
+def _in_order(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same micro-batches with all rows back in the order in which they were sampled, so that groups lie together."""
+    order = torch.cat([batch["place"] for batch in batches]).argsort()
+    parts = order.split(len(order) // len(batches))
+
+    def sorted_rows(name: str, value: Any) -> list[Any]:
+        if isinstance(value, torch.Tensor) and value.ndim:
+            merged = torch.cat([batch[name] for batch in batches])
+            return [merged[part.to(merged.device)] for part in parts]
+        return [batch[name] for batch in batches]
+
+    columns = {name: sorted_rows(name, value) for name, value in batches[0].items()}
+    return [{name: values[i] for name, values in columns.items()} for i in range(len(batches))]
 
 
 def _column(name: str) -> Any:
