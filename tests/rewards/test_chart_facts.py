@@ -100,6 +100,8 @@ def test_the_grid_is_found_from_where_the_panels_stand():
     wide = box((left[0], right[1]), bottom)
     assert grid([four[0], four[1], wide]) == [(2, 2, 0, 0, 0, 0), (2, 2, 0, 0, 1, 1), (2, 2, 1, 1, 0, 1)]
     assert grid([four[0], four[0]]) == [(1, 1, 0, 0, 0, 0)] * 2, "twin axes share their place"
+    touching = [(0.1, 0.1, 0.5, 0.9), (0.5, 0.1, 0.9, 0.9)]
+    assert grid(touching) == [(1, 2, 0, 0, 0, 0), (1, 2, 0, 0, 1, 1)]
     assert grid([]) == []
 
 

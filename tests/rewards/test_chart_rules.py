@@ -39,6 +39,7 @@ def test_a_script_is_read_in_five_dimensions():
         ("plt.subplots(nrows=2)", (2, 1)),
         ("plt.subplots(2, ncols=4)", (2, 4)),
         ("GridSpec(3, 3)", (3, 3)),
+        ("plt.subplot2grid((3, 2), (0, 1))", (3, 2)),
         ("plt.subplots(n, m)", (1, 1)),
     ],
 )
@@ -70,6 +71,8 @@ def test_data_is_compared_number_by_number_in_order():
     assert series_f1([[5, 6], [1, 2]], [[1, 2], [5, 6]]) == 1, "the order of series is free"
     assert series_f1([[1, 2], [9, 9]], [[1, 2]]) == pytest.approx(2 * 2 / 6)
     assert series_f1([], [[1, 2]]) == 0
+    many = [[10.0**i, 10.0**i] for i in range(60)]
+    assert series_f1(many, many) == pytest.approx(50 / 60), "further series only count"
     assert series_f1([[float(i) for i in range(1000)]] * 100, [[1, 2]]) < 0.001
 
 
@@ -77,6 +80,16 @@ def test_a_table_replaces_the_reference_s_numbers(rollout):
     table = "item | value\nnorth | 10\nsouth | 20\neast | 30"
     assert score(rollout, "plt.bar(['north', 'south', 'east'], [10, 20, 30])", code="plt.bar(names, values)", table=table)[1]["data"] == 1
     assert score(rollout, "plt.bar(['north', 'south', 'east'], [10, 20])", code="plt.bar(names, values)", table=table)[1]["data"] == 0.67
+
+
+def test_a_reference_without_numbers_leaves_the_data_out(rollout):
+    assert "data" not in score(rollout, CHART, code="plt.bar(names, values)")[1]
+
+
+def test_one_word_alone_in_a_list_is_shown_too():
+    script = read_script("plt.legend(['only'])")
+    assert script is not None
+    assert script.texts == {"only": 1}
 
 
 def test_surplus_lowers_the_score(rollout):

@@ -27,6 +27,12 @@ def test_the_same_picture_is_one_and_an_empty_page_zero():
     assert perceptual(RIGHT, Picture(Image.new("RGB", (320, 240), "white")), "assets/tiny-clip", "cpu") == 0
 
 
+def test_faint_ink_counts_as_ink():
+    faint = bars(0.5, 0.8, color="#d0d0d0")
+    assert structural(faint, faint) == pytest.approx(1.0)
+    assert structural(faint, bars(0.8, 0.5, color="#d0d0d0")) < 0.7
+
+
 def test_wrong_bars_are_told_from_right_ones_where_plain_ssim_hardly_does():
     wrong = bars(0.9, 0.2, 0.6)
     plain = structural_similarity(scaled(RIGHT), scaled(wrong), channel_axis=2, data_range=255)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -20,10 +21,18 @@ def sandbox():
     except ConfigError as error:
         pytest.skip(str(error))
     os.environ["VLREWARD_SECRET"] = SECRET
-    sandbox = Sandbox(Limits(cpu_seconds=1, wall_seconds=6, memory_mb=600, disk_mb=4, output_mb=4))
+    sandbox = Sandbox(Limits(cpu_seconds=1, wall_seconds=60, replay_seconds=2, memory_mb=600, disk_mb=4, output_mb=4))
     yield sandbox
     sandbox.close()
     del os.environ["VLREWARD_SECRET"]
+
+
+@pytest.fixture(scope="session")
+def hasty(sandbox):
+    """A sandbox that waits for no script longer than a few seconds."""
+    hasty = Sandbox(replace(sandbox.limits, wall_seconds=5))
+    yield hasty
+    hasty.close()
 
 
 @pytest.fixture

@@ -1,9 +1,18 @@
 """Nothing escapes, nothing hangs, and the next script is served."""
 
+import contextlib
+import os
+import signal
 import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
+from vlreward.sandbox import processes
 from vlreward.sandbox.pool import Pool
 
 HONEST = "import matplotlib.pyplot as plt\nplt.bar(['a', 'b'], [1, 2])\nplt.title('honest')"
@@ -30,6 +39,12 @@ NOT_PERMITTED = "Operation not permitted"
         ("import os\nos.kill(os.getppid(), 9)", NOT_PERMITTED),
         ("import os\nos.kill(-1, 9)", NOT_PERMITTED),
         ("import os\nos.kill(1, 9)", NOT_PERMITTED),
+        ("import os\nos.chmod('/dev/null', 0o666)", NOT_PERMITTED),
+        ("import os\nos.fchmod(0, 0o666)", NOT_PERMITTED),
+        ("import os\nos.utime('/dev/null')", NOT_PERMITTED),
+        ("import fcntl, matplotlib as m\nfcntl.flock(open(m.__file__), fcntl.LOCK_EX)", NOT_PERMITTED),
+        ("import fcntl, matplotlib as m\nfcntl.fcntl(open(m.__file__), fcntl.F_SETLEASE, fcntl.F_RDLCK)", NOT_PERMITTED),
+        ("import fcntl, termios\nfcntl.ioctl(0, termios.TIOCSTI, b'x')", NOT_PERMITTED),
         ("import socket\nsocket.socket()", NOT_PERMITTED),
         ("import socket\nsocket.socketpair()", NOT_PERMITTED),
         ("import urllib.request as u\nu.urlopen('http://127.0.0.1')", NOT_PERMITTED),
@@ -44,7 +59,9 @@ NOT_PERMITTED = "Operation not permitted"
         ("(" * 5000, "SyntaxError"),
         ("-" * 100000 + "1", ""),
         ("\ud800", ""),
-        ("x = '" + "a" * 5000 + "'", "more literal data"),
+        ("x = '" + "a" * 7000 + "'", "more literal data"),
+        ("x = ['" + "a" * 3500 + "', b'" + "a" * 3500 + "']", "more literal data"),
+        ("x = 0x" + "f" * 7000, "more literal data"),
         ("x = [" + "1, " * 5000 + "]", "more literal data"),
         ("import matplotlib.pyplot as plt\nplt.figure(figsize=(2000, 2000))\nplt.savefig('x.png')", "pixels"),
     ],
@@ -73,8 +90,116 @@ def test_an_endless_loop_is_cut_off_whatever_it_ignores(attack, code):
     assert attack(code).outcome == "timeout"
 
 
-def test_a_script_that_waits_for_ever_is_cut_off(attack):
-    assert attack("import os\nos.read(os.pipe()[0], 1)").outcome == "timeout"
+def test_a_script_that_waits_for_ever_is_cut_off_and_at_fault(hasty):
+    drawing = hasty.draw("import os\nos.read(os.pipe()[0], 1)")
+    assert (drawing.outcome, drawing.message) == ("timeout", "the script slept until its time was over")
+
+
+def test_a_script_that_the_machine_keeps_waiting_is_not_at_fault(hasty):
+    def stop():
+        while not (script := hasty._script()):
+            time.sleep(0.01)
+        os.kill(script, signal.SIGSTOP)
+
+    hasty.wait()
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    drawing = hasty.draw("import os\nos.read(os.pipe()[0], 1)")
+    stopper.join()
+    assert (drawing.outcome, drawing.message) == ("broken", "the script waited too long for its turn on this busy machine")
+    assert hasty.draw(HONEST).drawn
+
+
+@pytest.mark.parametrize("victim", ["zygote", "bubblewrap"])
+def test_a_sandbox_that_dies_costs_its_script_only(sandbox, victim):
+    pool = Pool(sandbox.limits, workers=1)
+    pool.start()
+    (started,) = pool._started
+
+    def kill():
+        while not started._script():
+            time.sleep(0.01)
+        os.kill(started.zygote if victim == "zygote" else started.process.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    first, second = pool.run(["while True: pass", HONEST])
+    killer.join()
+    assert (first.outcome, first.message) == ("broken", "the sandbox gave no answer")
+    assert second.drawn
+    assert not started.alive
+    assert pool.run(["while True: pass"])[0].outcome == "timeout", "what broke is tried again"
+    pool.close()
+
+
+SLOW = """
+import json, os, struct
+plain = {
+    'alpha': 1, 'forced': False, 'smooth': 1, 'cap': 'butt', 'join': 'round', 'width': 1, 'color': [0, 0, 0, 1], 'dashes': [0, None],
+    'clip': None, 'shape': None, 'snap': None, 'sketch': None, 'hatch': None, 'hatch_color': None, 'hatch_width': 1,
+}
+points, matrix = ['f', 0, [200, 2]], ['f', 3200, [3, 3]]
+operations = [['path', [None, '', None, i], plain, [points, None, False], matrix, None] for i in range(9000)]
+text = json.dumps({'outcome': 'drawn', 'size': [640, 480], 'axes': [], 'operations': operations}).encode()
+block = struct.pack('<4d', 0, 0, 640, 480) * 100 + struct.pack('<9d', 1, 0, 0, 0, 1, 0, 0, 0, 1)
+data = struct.pack('<I', len(text)) + text + block
+while data:
+    data = data[os.write(3, data):]
+os._exit(0)
+"""
+
+
+def test_a_document_that_takes_too_long_is_cut_off_behind_the_same_filter(sandbox):
+    sandbox.wait()
+    seen = set()
+    done = threading.Event()
+
+    def watch():
+        while not done.wait(0.02):
+            for keeper in processes.children(sandbox.zygote):
+                with contextlib.suppress(OSError):
+                    lines = Path(f"/proc/{keeper}/status").read_text().splitlines()
+                    seen.add(tuple(line.split()[1] for line in lines if line.startswith(("CapEff", "Seccomp:"))))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    drawing = sandbox.draw(SLOW)
+    done.set()
+    watcher.join()
+    assert (drawing.outcome, drawing.message) == ("error", "the figure cannot be drawn")
+    assert ("0" * 16, "2") in seen
+    assert sandbox.draw(HONEST).drawn
+
+
+PARENT = """
+from vlreward.sandbox.pool import Pool
+from vlreward.sandbox.wall import Limits
+pool = Pool(Limits(cpu_seconds=1000, wall_seconds=1000), workers=2)
+pool.start()
+print("started", flush=True)
+pool.run(["while True: pass", "while True: pass  # again"])
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_a_parent_that_is_stopped(sandbox, how):
+    def below(process: int) -> set[int]:
+        found = processes.children(process)
+        return set(found).union(*map(below, found))
+
+    default = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    parent = subprocess.Popen([sys.executable, "-c", default + PARENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    with parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"started\n"
+        while len(family := below(parent.pid)) < 5:
+            time.sleep(0.01)
+        parent.send_signal(how)
+        parent.wait(timeout=60)
+    deadline = time.monotonic() + 60
+    while left := [process for process in family if Path(f"/proc/{process}").exists()]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("code", ["import os\nwhile True: os.write(3, b'0' * 10 ** 6)", "import os\nos.write(3, b'0' * (5 << 20))"])
@@ -200,4 +325,9 @@ def test_a_batch_goes_on_past_attacks(sandbox):
     assert [drawing.outcome for drawing in drawings] == ["error", "drawn", "timeout", "error", "too_large", "drawn", "drawn"]
     assert drawings[1] is drawings[5]
     assert drawings[1] == drawings[6], "the figure is the same each time"
+    noise = "import numpy as np, matplotlib.pyplot as plt\nplt.imshow(np.random.rand(900, 900, 3))"
+    again = [pool.run([script, script])[0] for script in (HONEST, noise) for _ in range(2)]
+    assert again[0] is again[1] is drawings[1]
+    assert again[2] is not again[3], "no memory is filled with large pictures"
+    assert again[2] == again[3]
     pool.close()

@@ -82,10 +82,17 @@ def test_texts_colours_and_panels_are_read_off(sandbox):
         "ax.text(0.5, 0.5, 'hidden', visible=False)",
         "ax.text(0.5, 0.5, 'hidden')\nax.add_patch(plt.Rectangle((0, 0), 1, 1, color='white', zorder=9))",
         "ax.text(0.5, 0.5, 'hidden')\nfig.add_axes([0, 0, 1, 1]).plot([1, 2])",
+        "ax.text(0.5, 0.5, 'hidden')\nfor i in range(20): ax.add_patch(plt.Rectangle((0, 0), 1, 1, color='white', alpha=0.89, zorder=9))",
+        "ax.text(0.5, 0.5, 'hidden')\nfor i in range(99): ax.add_patch(plt.Rectangle((0, 0), 1, 1, color='white', alpha=0.05, zorder=9))",
+        "ax.text(0.5, 0.5, 'hidden', size=40)\nax.add_patch(plt.Rectangle((0, 0), 1, 1, color='#0f0f0f', zorder=9))",
+        "ax.text(0.5, 0.5, 'hidden for two thirds', ha='center')\nax.add_patch(plt.Rectangle((0, 0), 0.56, 1, color='white', zorder=9))",
         "ax.text(0.5, 0.5, '\u200b\u200b')",
         "ax.bar([0.5], [0.5], alpha=0)",
         "ax.bar([0.5], [0.5], color='white')",
         "ax.bar([0.5], [0.5])\nax.add_patch(plt.Rectangle((0, 0), 1, 1, color='white', zorder=9))",
+        "ax.bar([0.5], [0.5])\nfor i in range(20): ax.add_patch(plt.Rectangle((0, 0), 1, 1, color='white', alpha=0.89, zorder=9))",
+        "ax.bar([0.5], [0.5])\nfor i in range(99): ax.add_patch(plt.Rectangle((0, 0), 1, 1, color='white', alpha=0.05, zorder=9))",
+        "ax.bar([0.5], [0.5])\nfor z in (0.3, 1): ax.add_patch(plt.Rectangle((0, 0), 1, 1, color='white', alpha=z, zorder=8 + z))",
         "ax.bar([7], [0.5])\nax.set_xlim(0, 1)",
         "ax.plot([0.2, 0.8], [0.5, 0.5], lw=0)",
         "ax.scatter([0.5], [0.5], s=1e-9)",
@@ -99,6 +106,11 @@ def test_what_cannot_be_seen_is_not_told(sandbox, hidden):
     assert not {"bar", "imshow", "scatter"} & {kind for kind, _ in drawing.marks}
     if "text(" in hidden and "add_axes" not in hidden:
         assert "shown" in [text for text, _ in drawing.texts] or "Rectangle" in hidden
+
+
+def test_a_transparent_colour_is_no_colour_of_its_mark(sandbox):
+    drawing = sandbox.draw(START + "ax.scatter([1, 2], [1, 2], c=[(1, 0, 0, 1), (0, 0, 1, 0)])")
+    assert drawing.marks == (("scatter", ("#ff0000",)),)
 
 
 def test_overlapping_translucent_marks_are_all_seen(sandbox):
@@ -188,6 +200,24 @@ plt.text(0.5, 1.5, 'Sales', alpha=0)
     drawing = sandbox.draw(code)
     assert [text for text, tick in drawing.texts if not tick] == ["honest"]
     assert drawing.marks == (("plot", ("#1f77b4",)),)
+
+
+def test_hidden_ink_is_not_vouched_for_by_other_ink_that_claims_to_be_of_the_same_artist(sandbox):
+    code = """
+import vlreward.sandbox.inside.record as record
+add = record.Recorder.add
+def claim(self, *args, **kwargs):
+    add(self, *args, **kwargs)
+    self.operations[-1][1][3] = 1
+record.Recorder.add = claim
+ax.text(0.5, 0.5, 'hidden')
+ax.bar([0.5], [0.5])
+ax.add_patch(plt.Rectangle((0, 0), 1, 1, color='white', zorder=9))
+"""
+    drawing = sandbox.draw(START + "ax.set(xlim=(0, 1), ylim=(0, 1))" + code)
+    assert drawing.drawn
+    assert "hidden" not in [text for text, _ in drawing.texts]
+    assert "bar" not in [kind for kind, _ in drawing.marks]
 
 
 def test_a_call_s_name_is_believed_only_where_its_ink_agrees(sandbox):

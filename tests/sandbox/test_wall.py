@@ -1,12 +1,17 @@
 import ast
+import fcntl
 import itertools
+import os
+import resource
+import select
+import time
 from pathlib import Path
 
 import pytest
 
 from vlreward.errors import ConfigError
 from vlreward.sandbox import wall
-from vlreward.sandbox.pool import Drawing, Pool
+from vlreward.sandbox.pool import Drawing, Pool, ready
 
 ROOT = Path(wall.__file__).parent
 
@@ -36,8 +41,38 @@ def test_the_command_shares_nothing_of_this_machine_but_programs(monkeypatch):
         assert not Path.cwd().is_relative_to(place)
 
 
-def test_a_longer_script_than_any_chart_needs_is_refused_unseen():
-    assert Pool(workers=1).run(["#" * 300_000])[0].outcome == "too_large"
+def test_a_longer_source_than_any_chart_needs_is_refused_unseen():
+    assert Pool(workers=1).run(["#" * 20_001])[0].outcome == "too_large"
+    assert Pool(workers=1).run(["#" * 200_001], "svg")[0].outcome == "too_large"
+
+
+def test_equal_scripts_run_once_and_what_may_end_otherwise_runs_again(monkeypatch):
+    ran = []
+
+    def draw(self, job):
+        ran.append(job[0])
+        return Drawing(outcome=job[0])
+
+    monkeypatch.setattr(Pool, "_draw", draw)
+    pool = Pool(workers=1)
+    first = pool.run(["error", "drawn", "error", "broken", "timeout"])
+    assert [drawing.outcome for drawing in first] == ["error", "drawn", "error", "broken", "timeout"]
+    assert pool.run(["broken", "timeout", "drawn"])[2] is first[1]
+    assert ran == ["error", "drawn", "broken", "timeout", "broken", "timeout"]
+    pool.close()
+
+
+def test_pipes_are_waited_for_whatever_their_number():
+    inlet, outlet = os.pipe()
+    high = fcntl.fcntl(inlet, fcntl.F_DUPFD, min(2000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1))
+    os.close(inlet)
+    with os.fdopen(high, "rb", buffering=0) as pipe:
+        assert not ready(pipe, select.POLLIN, time.monotonic() + 0.01)
+        os.write(outlet, b"x")
+        assert ready(pipe, select.POLLIN, time.monotonic())
+        pipe.read(1)
+        os.close(outlet)
+        assert ready(pipe, select.POLLIN, time.monotonic()), "its end counts as well"
 
 
 def test_what_runs_inside_imports_nothing_of_the_package_but_itself():

@@ -20,8 +20,9 @@ class ChartRuns(Drawn):
 
     Source: the execution rate of ChartMimic (arXiv 2406.09961); an empty page counts as failed there too once it is looked at.
 
-    Known cheats: an empty or invisible figure (0: pixels must differ from the paper); a script that never ends, or forges its result (0,
-    or worth what it really drew); any figure at all is worth 1 by design, so weigh in `chart_match` or use this as a gate.
+    Known cheats: an empty or invisible figure (0: pixels must differ from the paper); a script that never ends, by working or by sleeping
+    (0; one that a busy machine kept waiting is an error of its row), or forges its result (worth what it really drew); any figure at all is
+    worth 1 by design, so weigh in `chart_match` or use this as a gate.
     """
 
     needs = ("text",)
@@ -43,7 +44,7 @@ class ChartMatch(Drawn):
     Source: the low-level score of ChartMimic (arXiv 2406.09961), which records calls instead of ink, drops all tick labels, takes the
     layout from the grid specification, and tries all permutations of colours.
 
-    Known cheats: transparent, tiny, covered or off-page strings and marks (only visible ink counts); listing many strings or calls
+    Known cheats: transparent, faded, tiny, covered or off-page strings and marks (only visible ink counts); listing many strings or calls
     (F1); tampering with the recorder (nothing is recorded in the script's process that it could not also draw: see `vlreward.sandbox`);
     wrong data under right words (not seen here: weigh in `chart_similarity` or `chart_rules`); colours are lenient, red for blue is 0.47.
     """
@@ -67,6 +68,7 @@ class ChartSimilarity(Likeness):
 
     Source: SSIM as in scikit-image; the rescaling is ours: plain SSIM pays 0.76 for an empty page and 0.96 for wrong bars.
 
-    Known cheats: an empty page (0); copying pixels into the script (scripts with more literals than a chart needs are refused); reading
-    the reference from a file (there is none in the sandbox); pixels say little about words and values, so weigh in `chart_match`.
+    Known cheats: an empty page (0); copying pixels into the script (more than 20,000 characters, or literals than a chart needs, are
+    refused); reading the reference from a file (there is none in the sandbox); pixels say little about words and values, so weigh in
+    `chart_match`.
     """

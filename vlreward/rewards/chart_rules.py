@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +60,9 @@ def read_script(code: str) -> Script | None:
     if len(code) > MAX_SCRIPT:
         return None
     try:
-        tree = ast.parse(code)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # Python's remarks on the answer's style
+            tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     script = Script()
@@ -97,7 +100,8 @@ def _read_call(node: ast.Call, script: Script, colors: dict[str, None]) -> None:
 
 def _grid(node: ast.Call) -> tuple[int, int]:
     """Rows and columns that a call asks for; (1, 1) where they are not literal."""
-    values = [_number(argument) for argument in node.args[:2]]
+    shape = node.args[0].elts if node.args and isinstance(node.args[0], ast.Tuple) else node.args  # subplot2grid takes a pair
+    values = [_number(argument) for argument in shape[:2]]
     values += [None] * (2 - len(values))
     for keyword in node.keywords:
         if keyword.arg in ("nrows", "ncols"):

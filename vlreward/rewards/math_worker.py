@@ -10,6 +10,7 @@ import json
 import logging
 import resource
 import sys
+from typing import Any
 
 MEMORY = 4 << 30
 
@@ -28,7 +29,7 @@ def main() -> None:
         print(json.dumps(verdict(math_verify, **json.loads(line))), flush=True)
 
 
-def verdict(library, wanted: list[str], answer: str, seconds: int) -> str:
+def verdict(library: Any, wanted: list[str], answer: str, seconds: int) -> str:
     """One comparison; whatever the library raises makes the answer unreadable."""
     from math_verify.errors import TimeoutException
 

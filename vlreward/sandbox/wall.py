@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import fcntl
 import importlib.util
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import termios
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -27,6 +29,8 @@ class Limits:
     cpu_seconds: int = 10
     wall_seconds: int = 60
     """Far above the processor time, since a busy machine makes a good script wait."""
+    replay_seconds: int = 10
+    """Processor time for drawing its figure again."""
     memory_mb: int = 1024
     disk_mb: int = 32
     output_mb: int = 24
@@ -51,18 +55,24 @@ ENVIRONMENT = {
     "TZ": "UTC",
 }
 ALLOWED = """
-access arch_prctl brk chdir chmod clock_getres clock_gettime clock_nanosleep close close_range copy_file_range dup dup2 dup3 epoll_create
-epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 exit exit_group faccessat faccessat2 fadvise64 fallocate fchdir fchmod fchmodat
-fcntl fdatasync flock fstat fstatfs fsync ftruncate futex getcwd getdents getdents64 getegid geteuid getgid getgroups getitimer getpgid
-getpgrp getpid getppid getpriority getrandom getresgid getresuid getrlimit getrusage getsid gettid gettimeofday getuid ioctl lseek lstat
-madvise membarrier mincore mkdir mkdirat mmap mprotect mremap msync munmap nanosleep newfstatat open openat pipe pipe2 poll ppoll pread64
-preadv preadv2 prlimit64 pselect6 pwrite64 pwritev pwritev2 read readlink readlinkat readv rename renameat renameat2 restart_syscall rmdir
-rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_getaffinity sched_getparam
-sched_getscheduler sched_yield select sendfile set_robust_list set_tid_address setitimer sigaltstack stat statfs statx symlink symlinkat
-sysinfo time times truncate umask uname unlink unlinkat utimensat write writev
+access arch_prctl brk chdir clock_getres clock_gettime clock_nanosleep close close_range copy_file_range dup dup2 dup3 epoll_create
+epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 exit exit_group faccessat faccessat2 fadvise64 fallocate fchdir fdatasync fstat
+fstatfs fsync ftruncate futex getcwd getdents getdents64 getegid geteuid getgid getgroups getitimer getpgid getpgrp getpid getppid
+getpriority getrandom getresgid getresuid getrlimit getrusage getsid gettid gettimeofday getuid lseek lstat madvise membarrier mincore mkdir
+mkdirat mmap mprotect mremap msync munmap nanosleep newfstatat open openat pipe pipe2 poll ppoll pread64 preadv preadv2 prlimit64 pselect6
+pwrite64 pwritev pwritev2 read readlink readlinkat readv rename renameat renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending
+rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_getaffinity sched_getparam sched_getscheduler sched_yield select sendfile
+set_robust_list set_tid_address setitimer sigaltstack stat statfs statx symlink symlinkat sysinfo time times truncate umask uname unlink
+unlinkat write writev
 """.split()
-"""No clone, fork or exec (one process, one thread), no sockets, no signals to anyone, no mounts, namespaces, keys, tracing or io_uring."""
-ERRNO_EPERM, ALLOW, FILTER_OPTIMIZE = 0x00050001, 0x7FFF0000, 8
+"""No clone, fork or exec (one process, one thread), no sockets, no signals to anyone, no mounts, namespaces, keys, tracing or io_uring.
+No chmod or utime either: the two devices are the machine's own, and their owner may be who runs this."""
+COMMANDS = {
+    "fcntl": (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL),
+    "ioctl": (termios.FIOCLEX, termios.FIONCLEX, termios.FIONBIO, termios.FIONREAD, termios.TCGETS, termios.TIOCGWINSZ),
+}
+"""What may be asked of an open file. No locks or leases: those would hold on the machine's own files."""
+ERRNO_EPERM, ALLOW, FILTER_OPTIMIZE, EQUAL = 0x00050001, 0x7FFF0000, 8, 4
 
 
 def command(limits: Limits) -> list[str]:
@@ -130,6 +140,10 @@ def visible() -> list[Path]:
     return kept
 
 
+class _Condition(ctypes.Structure):
+    _fields_ = [("argument", ctypes.c_uint), ("comparison", ctypes.c_int), ("value", ctypes.c_uint64), ("other", ctypes.c_uint64)]
+
+
 @cache
 def syscall_filter() -> bytes:
     """The allowed system calls as a compiled filter for this processor. Raises ConfigError."""
@@ -140,10 +154,12 @@ def syscall_filter() -> bytes:
     library.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(ERRNO_EPERM)))
     library.seccomp_attr_set(context, FILTER_OPTIMIZE, 2)  # a binary tree; older libraries keep their list
-    for name in ALLOWED:
+    rules = [(name, None) for name in ALLOWED] + [(name, value) for name, values in COMMANDS.items() for value in values]
+    for name, value in rules:
         number = library.seccomp_syscall_resolve_name(name.encode())
         if number >= 0:
-            failed = library.seccomp_rule_add_array(context, ctypes.c_uint32(ALLOW), number, 0, None)
+            condition = None if value is None else ctypes.byref(_Condition(1, EQUAL, value, 0))
+            failed = library.seccomp_rule_add_array(context, ctypes.c_uint32(ALLOW), number, int(condition is not None), condition)
             assert not failed, f"libseccomp refuses a rule for {name}"
     with tempfile.TemporaryFile() as file:
         failed = library.seccomp_export_bpf(context, file.fileno())

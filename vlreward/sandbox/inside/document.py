@@ -31,6 +31,7 @@ class Writer:
         self.block = bytearray()
 
     def array(self, values: Any, kind: str = "f") -> list:
+        """Keep an array as float64 (f) or uint8 (u), masked values as NaN or 0. Gives [kind, first byte, shape]."""
         data = np.ascontiguousarray(np.ma.filled(np.ma.asarray(values, KINDS[kind]), np.nan if kind == "f" else 0))
         start = len(self.block)
         self.block += data.tobytes()

@@ -22,10 +22,10 @@ def measure(replay: Replay) -> dict[str, Any]:
     """`texts` [[string, whether at a tick]], `marks` [[kind, [colours as #rrggbb]]], `boxes` of visible panels in 0-1, and `ink`, the
     share of pixels that differ from the first one."""
     seen = replay.canvas.visible()
-    texts = [[text["text"], text["role"] == "tick"] for text in replay.texts if seen.get(text["artist"], 0) >= SEEN_TEXT]
+    texts = [[text["text"], text["role"] == "tick"] for text in replay.legible() if seen.get(text["number"], 0) >= SEEN_TEXT]
     return {
         "texts": texts,
-        "marks": marks([shape for shape in replay.shapes if shape["role"] not in FURNITURE and seen.get(shape["artist"], 0) >= SEEN]),
+        "marks": marks([shape for shape in replay.shapes if shape["role"] not in FURNITURE and seen.get(shape["number"], 0) >= SEEN]),
         "boxes": panels(replay),
         "ink": float((replay.canvas.words != replay.canvas.words[0, 0]).mean()),
     }
@@ -64,8 +64,8 @@ def panels(replay: Replay) -> list[list[float]]:
         inside = np.clip(box, 0, 1)
         x0, x1 = (inside[[0, 2]] * replay.width).round().astype(int)
         y0, y1 = (inside[[1, 3]] * replay.height).round().astype(int)
-        own = np.zeros(len(replay.numbers) + 1, bool)
-        own[[part["artist"] for part in (*replay.shapes, *replay.texts) if part["axes"] == number]] = True
+        own = np.zeros(replay.count + 1, bool)
+        own[[part["number"] for part in (*replay.shapes, *replay.texts) if part["axes"] == number]] = True
         if own[replay.canvas.owner[:, y0 : y1 + 1, x0 : x1 + 1]].any():
             result.append([round(float(value), 4) for value in box])
     return result

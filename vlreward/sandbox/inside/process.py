@@ -48,6 +48,7 @@ def confine(program: bytes) -> None:
 
 
 def limit(memory_mb: int, disk_mb: int, cpu_seconds: int) -> None:
+    """Bound address space, size of a file and processor time; one process, 64 open files, no locked memory and no core dumps."""
     limits = {
         resource.RLIMIT_AS: memory_mb * MEGABYTE,
         resource.RLIMIT_FSIZE: disk_mb * MEGABYTE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ from matplotlib.backend_bases import FigureCanvasBase, RendererBase
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.font_manager import FontProperties
+from matplotlib.path import Path
 from matplotlib.patheffects import PathEffectRenderer
 from matplotlib.projections.polar import PolarAxes
+from matplotlib.transforms import Transform
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
 from vlreward.sandbox.inside.calls import CALLS
@@ -57,30 +61,30 @@ class Recorder(RendererAgg):
     def stop_filter(self, post_processing: Any) -> None:
         pass
 
-    def draw_path(self, gc, path, transform, rgbFace=None) -> None:
+    def draw_path(self, gc: Any, path: Path, transform: Transform, rgbFace: Any = None) -> None:
         self.add("path", gc, [self.path(path), self.affine(transform), face(rgbFace)])
 
-    def draw_markers(self, gc, marker_path, marker_trans, path, trans, rgbFace=None) -> None:
+    def draw_markers(self, gc: Any, marker_path: Path, marker_trans: Transform, path: Path, trans: Transform, rgbFace: Any = None) -> None:
         marker = [self.path(marker_path), self.affine(marker_trans)]
         self.add("markers", gc, [*marker, self.path(path), self.affine(trans), face(rgbFace)])
 
     def draw_path_collection(
         self,
-        gc,
-        master_transform,
-        paths,
-        all_transforms,
-        offsets,
-        offset_trans,
-        facecolors,
-        edgecolors,
-        linewidths,
-        linestyles,
-        antialiaseds,
-        urls,
-        offset_position,
+        gc: Any,
+        master_transform: Transform,
+        paths: Sequence[Path],
+        all_transforms: Any,
+        offsets: Any,
+        offset_trans: Transform,
+        facecolors: Any,
+        edgecolors: Any,
+        linewidths: Any,
+        linestyles: Any,
+        antialiaseds: Any,
+        urls: Any,
+        offset_position: Any,
         *,
-        hatchcolors=None,
+        hatchcolors: Any = None,
     ) -> None:
         array = self.writer.array
         shapes = [self.path(path) for path in paths]
@@ -92,29 +96,42 @@ class Recorder(RendererAgg):
         self.add("collection", gc, [self.affine(master_transform), shapes, *places, *colors, *strokes, hatches])
 
     def draw_quad_mesh(
-        self, gc, master_transform, meshWidth, meshHeight, coordinates, offsets, offsetTrans, facecolors, antialiased, edgecolors
+        self,
+        gc: Any,
+        master_transform: Transform,
+        meshWidth: int,
+        meshHeight: int,
+        coordinates: np.ndarray,
+        offsets: Any,
+        offsetTrans: Transform,
+        facecolors: Any,
+        antialiased: Any,
+        edgecolors: Any,
     ) -> None:
         array = self.writer.array
         colors = [array(np.reshape(facecolors, (-1, 4))), bool(antialiased), array(np.reshape(edgecolors, (-1, 4)))]
         places = [array(coordinates), array(np.reshape(offsets, (-1, 2))), self.affine(offsetTrans)]
         self.add("mesh", gc, [self.affine(master_transform), *places, *colors])
 
-    def draw_gouraud_triangles(self, gc, triangles_array, colors_array, transform) -> None:
+    def draw_gouraud_triangles(self, gc: Any, triangles_array: Any, colors_array: Any, transform: Transform) -> None:
         triangles = [self.writer.array(np.reshape(triangles_array, (-1, 6))), self.writer.array(np.reshape(colors_array, (-1, 12)))]
         self.add("triangles", gc, [*triangles, self.affine(transform)])
 
-    def draw_image(self, gc, x, y, im, transform=None) -> None:
+    def draw_image(self, gc: Any, x: float, y: float, im: Any, transform: Any = None) -> None:
         self.add("image", gc, [float(x), float(y), self.writer.array(im, "u")], tag=gc.get_url())
 
-    def draw_text(self, gc, x, y, s, prop, angle, ismath=False, mtext=None) -> None:
+    def draw_text(
+        self, gc: Any, x: float, y: float, s: str, prop: FontProperties, angle: float, ismath: Any = False, mtext: Any = None
+    ) -> None:
         font = [prop.get_family(), prop.get_style(), prop.get_variant(), prop.get_weight(), prop.get_stretch()]
         font += [float(prop.get_size_in_points()), prop.get_math_fontfamily()]
         self.add("text", gc, [float(x), float(y), str(s), font, float(angle), bool(ismath)])
 
-    def draw_tex(self, gc, x, y, s, prop, angle, *, mtext=None) -> None:
+    def draw_tex(self, gc: Any, x: float, y: float, s: str, prop: FontProperties, angle: float, *, mtext: Any = None) -> None:
         self.draw_text(gc, x, y, s, prop, angle)
 
-    def add(self, kind: str, gc, values: list, tag: Any = None) -> None:
+    def add(self, kind: str, gc: Any, values: list, tag: Any = None) -> None:
+        """Write an operation down with where it belongs: the panel's number, the role, the plotting call, and the artist's number."""
         axes, role, artist = None, "", 0
         for name, gid, number in self.groups:
             if name == "axes" and isinstance(gid, int):
@@ -130,7 +147,8 @@ class Recorder(RendererAgg):
         where = [axes, role, tag if isinstance(tag, str) else None, artist]
         self.operations.append([kind, where, self.context(gc), *values])
 
-    def context(self, gc) -> dict:
+    def context(self, gc: Any) -> dict:
+        """What `Replay` needs to make the same graphics context."""
         clip = gc.get_clip_rectangle()
         shape, transform = gc.get_clip_path()
         offset, pattern = gc.get_dashes()
@@ -152,11 +170,11 @@ class Recorder(RendererAgg):
             "sketch": None if gc.get_sketch_params() is None else [float(value) for value in gc.get_sketch_params()],
         }
 
-    def path(self, path) -> list:
+    def path(self, path: Path) -> list:
         codes = None if path.codes is None else self.writer.array(path.codes, "u")
         return [self.writer.array(path.vertices), codes, bool(path.should_simplify)]
 
-    def affine(self, transform) -> list:
+    def affine(self, transform: Transform) -> list:
         return self.writer.array(transform.get_affine().get_matrix())
 
 

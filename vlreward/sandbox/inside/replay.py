@@ -7,9 +7,8 @@ makes of odd values is bounded by the limits of the process.
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.backend_bases import GraphicsContextBase
@@ -29,11 +28,24 @@ SMALLEST_TEXT = 4.0
 OPAQUE = 0.9
 """Alpha from which what lies below counts as covered."""
 LAYERS = 4
-"""An opaque one and the translucent ones over it that are kept; further ones hide the lowest."""
+"""Operations that are kept of each pixel, an opaque one and translucent ones over it; further ones hide the lowest."""
+FADED = 0.8
+"""Share of a pixel's ink that translucent ones over it take away until it counts as covered."""
+
+
+class Ink(NamedTuple):
+    """What an operation did to its region of the canvas."""
+
+    window: tuple[slice, slice]
+    before: np.ndarray
+    after: np.ndarray
+    """[h,w] uint32, a pixel as one number"""
+    contrast: int
+    """The strongest change of a channel, of 255"""
 
 
 class Canvas:
-    """Agg, and for each pixel the number of the artist whose opaque ink is on top, and above it those of the last translucent ones."""
+    """Agg, and for each pixel the numbers of the operations whose ink can be seen there, the last one first."""
 
     def __init__(self, width: int, height: int):
         self.renderer = RendererAgg(width, height, DPI)
@@ -41,11 +53,12 @@ class Canvas:
         self.pixels[:] = 255
         self.words = self.pixels.view(np.uint32)[..., 0]
         self.owner = np.zeros((LAYERS, height, width), np.uint16)
+        self.lost = np.zeros((LAYERS, height, width), np.float16)
         self.veiled = False
-        self.drawn: dict[int, int] = defaultdict(int)
+        self.drawn: dict[int, int] = {}
 
-    def ink(self, artist: int, opaque: bool, region: tuple[int, int, int, int], draw: Callable[[], None]) -> int:
-        """Draw and book the pixels of `region` (x0, y0, x1, y1) that changed. Gives the strongest change of a channel, of 255."""
+    def ink(self, number: int, alpha: float, region: tuple[int, int, int, int], draw: Callable[[], None]) -> Ink | None:
+        """Draw and book the pixels of `region` (x0, y0, x1, y1) that changed; None where none did."""
         x0, y0, x1, y1 = region
         window = np.s_[y0:y1, x0:x1]
         pixels, words = self.pixels[window], self.words[window]
@@ -53,27 +66,31 @@ class Canvas:
         draw()
         changed = words != before
         if not changed.any():
-            return 0
+            return None
         old, new = before[changed].view(np.uint8).reshape(-1, 4), pixels[changed]
         change = (np.maximum(old, new) - np.minimum(old, new))[:, :3].max(1)
         strong = change >= INK
-        changed[changed] = strong
-        owner = self.owner[:, y0:y1, x0:x1]
-        if opaque:
-            owner[0, changed] = artist
+        owner, lost = self.owner[:, y0:y1, x0:x1], self.lost[:, y0:y1, x0:x1]
+        if alpha < OPAQUE:
+            self.veiled = True
+            lost[:, changed] += alpha * (1 - lost[:, changed])  # also where it changes little: a hundred faint veils hide what is below
+            changed[changed] = strong
+            owner[1:, changed], lost[1:, changed] = owner[:-1, changed], lost[:-1, changed]
+        else:
+            changed[changed] = strong
             if self.veiled:
                 owner[1:, changed] = 0
-        else:
-            self.veiled = True
-            owner[2:, changed] = owner[1:-1, changed]
-            owner[1, changed] = artist
-        self.drawn[artist] += int(np.count_nonzero(strong))
-        return int(change.max())
+        owner[0, changed] = number
+        if self.veiled:
+            lost[0, changed] = 0
+        self.drawn[number] = int(np.count_nonzero(strong))
+        return Ink(window, before, words.copy(), int(change.max()))
 
     def visible(self) -> dict[int, float]:
-        """For each artist the share of its ink that is still to be seen."""
-        seen = np.bincount(self.owner.ravel(), minlength=max(self.drawn, default=0) + 1)
-        return {artist: min(1.0, float(seen[artist]) / count) for artist, count in self.drawn.items() if count}
+        """For each operation the share of its ink that is still to be seen."""
+        owner = self.owner[self.lost < FADED] if self.veiled else self.owner[0].ravel()
+        seen = np.bincount(owner, minlength=max(self.drawn, default=0) + 1)
+        return {number: float(seen[number]) / count for number, count in self.drawn.items() if count}
 
 
 class Replay:
@@ -93,25 +110,27 @@ class Replay:
         self.canvas = Canvas(*size)
         self.texts: list[dict] = []
         self.shapes: list[dict] = []
-        self.numbers: dict[Any, int] = {}
+        self.count = 0
         self.fonts: dict[str, FontProperties] = {}
         for operation in operations:
-            self.carry_out(operation)
+            self._carry_out(operation)
 
-    def carry_out(self, operation: list) -> None:
+    def _carry_out(self, operation: list) -> None:
         kind, (axes, role, tag, artist), context, *values = operation
         method = METHODS.get(kind)
         if method is None:
             raise Broken(f"no operation is called {str(kind)[:20]!r}")
-        number = self.numbers.setdefault(artist, len(self.numbers) + 1)
+        self.count += 1
         where = {
+            "number": self.count,
             "axes": axes if isinstance(axes, int) and 0 <= axes < len(self.boxes) else None,
             "role": str(role),
             "tag": str(tag) if tag else None,
+            "artist": str(artist),
         }
-        method(self, where | {"artist": number}, self.context(context), values)
+        method(self, where, self._context(context), values)
 
-    def context(self, fields: dict) -> Any:
+    def _context(self, fields: dict) -> Any:
         gc: Any = GraphicsContextBase()
         gc.set_antialiased(bool(fields["smooth"]))
         gc.set_capstyle(fields["cap"])
@@ -122,7 +141,7 @@ class Replay:
         if fields["clip"] is not None:
             gc.set_clip_rectangle(Bbox.from_bounds(*_numbers(fields["clip"], 4)))
         if fields["shape"] is not None:
-            gc.set_clip_path(TransformedPath(self.path(fields["shape"][0]), self.affine(fields["shape"][1])))
+            gc.set_clip_path(TransformedPath(self._path(fields["shape"][0]), self._affine(fields["shape"][1])))
         hatch = fields["hatch"]
         gc.set_hatch(hatch[:16] if isinstance(hatch, str) else None)
         if fields["hatch_color"] is not None:
@@ -135,19 +154,19 @@ class Replay:
         gc._alpha, gc._forced_alpha = float(fields["alpha"]), bool(fields["forced"])
         return gc
 
-    def path(self, fields: list) -> Path:
+    def _path(self, fields: list) -> Path:
         vertices, codes, simplify = fields
         path = Path(self.document.array(vertices, (None, 2)), None if codes is None else self.document.array(codes, (None,)))
         path.should_simplify = bool(simplify)
         return path
 
-    def affine(self, reference: list) -> Affine2D:
+    def _affine(self, reference: list) -> Affine2D:
         return Affine2D(self.document.array(reference, (3, 3)))
 
-    def colors(self, reference: list) -> np.ndarray:
+    def _colors(self, reference: list) -> np.ndarray:
         return self.document.array(reference, (None, 4))
 
-    def add(
+    def _add(
         self,
         where: dict,
         gc: Any,
@@ -159,75 +178,75 @@ class Replay:
     ) -> None:
         """Draw, and note the primitive with its colours (RGBA) if it left ink."""
         alpha = gc.get_alpha() if gc.get_forced_alpha() else alpha
-        if self.canvas.ink(where["artist"], alpha >= OPAQUE, region or self.clip(gc), draw):
+        if self.canvas.ink(where["number"], float(alpha), region or self._clip(gc), draw):
             self.shapes.append(where | {"primitive": primitive, "colors": colors})
 
-    def clip(self, gc: Any) -> tuple[int, int, int, int]:
+    def _clip(self, gc: Any) -> tuple[int, int, int, int]:
         """Pixels that an operation can reach at most."""
         clip = gc.get_clip_rectangle()
-        return (0, 0, self.width, self.height) if clip is None else self.region(clip.get_points(), 1)
+        return (0, 0, self.width, self.height) if clip is None else self._region(clip.get_points(), 1)
 
-    def draw_path(self, where: dict, gc: Any, values: list) -> None:
+    def _draw_path(self, where: dict, gc: Any, values: list) -> None:
         shape, affine, fill = values
-        path, transform = self.path(shape), self.affine(affine)
+        path, transform = self._path(shape), self._affine(affine)
         corners = transform.transform(path.vertices)
         fill = None if fill is None else _color(fill)
         color, primitive = gc.get_rgb(), "line"
         if fill is not None and fill[3] > 0:
             color, primitive = fill, polygon(corners, None if path.codes is None else np.asarray(path.codes))
         reach = 2 + 2 * gc.get_linewidth() * DPI / 72 + (20 if gc.get_sketch_params() else 0)
-        region = self.region(corners, reach)
-        self.add(where, gc, primitive, [color], lambda: self.canvas.renderer.draw_path(gc, path, transform, fill), region, color[3])
+        region = self._region(corners, reach)
+        self._add(where, gc, primitive, [color], lambda: self.canvas.renderer.draw_path(gc, path, transform, fill), region, color[3])
 
-    def draw_markers(self, where: dict, gc: Any, values: list) -> None:
+    def _draw_markers(self, where: dict, gc: Any, values: list) -> None:
         shape, shape_affine, path, affine, fill = values
-        marker, places = (self.path(shape), self.affine(shape_affine)), (self.path(path), self.affine(affine))
+        marker, places = (self._path(shape), self._affine(shape_affine)), (self._path(path), self._affine(affine))
         fill = None if fill is None else _color(fill)
         color = fill if fill is not None and fill[3] > 0 else gc.get_rgb()
         size = np.nan_to_num(np.abs(marker[1].transform(marker[0].vertices))).max(initial=0)
-        region = self.region(places[1].transform(places[0].vertices), size + 2 + 2 * gc.get_linewidth() * DPI / 72)
-        self.add(where, gc, "points", [color], lambda: self.canvas.renderer.draw_markers(gc, *marker, *places, fill), region, color[3])
+        region = self._region(places[1].transform(places[0].vertices), size + 2 + 2 * gc.get_linewidth() * DPI / 72)
+        self._add(where, gc, "points", [color], lambda: self.canvas.renderer.draw_markers(gc, *marker, *places, fill), region, color[3])
 
-    def draw_collection(self, where: dict, gc: Any, values: list) -> None:
+    def _draw_collection(self, where: dict, gc: Any, values: list) -> None:
         master, paths, transforms, offsets, offset_affine, faces, edges, widths, dashes, smooth, hatches = values
-        shapes = [self.path(path) for path in paths]
+        shapes = [self._path(path) for path in paths]
         places = self.document.array(offsets, (None, 2))
-        faces, edges = self.colors(faces), self.colors(edges)
+        faces, edges = self._colors(faces), self._colors(edges)
         filled = len(faces) and faces[:, 3].max() > 0
         primitive = "line" if not filled and not places.any() else "points" if places.any() else "area"
         colors = faces if filled else edges
         strokes = [self.document.array(widths, (None,)), [(float(o), None if p is None else _numbers(p)) for o, p in dashes]]
-        arguments = [self.affine(master), shapes, self.document.array(transforms, (None, 3, 3)), places, self.affine(offset_affine)]
+        arguments = [self._affine(master), shapes, self.document.array(transforms, (None, 3, 3)), places, self._affine(offset_affine)]
         arguments += [faces, edges, *strokes, self.document.array(smooth, (None,)).astype(bool), [None], "screen"]
-        hatch: Any = self.colors(hatches)
+        hatch: Any = self._colors(hatches)
         alpha = colors[:, 3].max() if len(colors) else 0.0
-        self.add(
+        self._add(
             where, gc, primitive, colors, lambda: self.canvas.renderer.draw_path_collection(gc, *arguments, hatchcolors=hatch), alpha=alpha
         )
 
-    def draw_mesh(self, where: dict, gc: Any, values: list) -> None:
+    def _draw_mesh(self, where: dict, gc: Any, values: list) -> None:
         master, coordinates, offsets, offset_affine, faces, smooth, edges = values
         grid = self.document.array(coordinates, (None, None, 2))
-        faces = self.colors(faces)
-        arguments = [self.affine(master), grid.shape[1] - 1, grid.shape[0] - 1, grid, self.document.array(offsets, (None, 2))]
-        arguments += [self.affine(offset_affine), faces, bool(smooth), self.colors(edges)]
-        self.add(where, gc, "mesh", faces, lambda: self.canvas.renderer.draw_quad_mesh(gc, *arguments))
+        faces = self._colors(faces)
+        arguments = [self._affine(master), grid.shape[1] - 1, grid.shape[0] - 1, grid, self.document.array(offsets, (None, 2))]
+        arguments += [self._affine(offset_affine), faces, bool(smooth), self._colors(edges)]
+        self._add(where, gc, "mesh", faces, lambda: self.canvas.renderer.draw_quad_mesh(gc, *arguments))
 
-    def draw_triangles(self, where: dict, gc: Any, values: list) -> None:
+    def _draw_triangles(self, where: dict, gc: Any, values: list) -> None:
         points, colors, affine = values
         points, colors = self.document.array(points, (None, 6)).reshape(-1, 3, 2), self.document.array(colors, (None, 12)).reshape(-1, 3, 4)
-        transform = self.affine(affine)
-        self.add(where, gc, "mesh", colors[:, 0], lambda: self.canvas.renderer.draw_gouraud_triangles(gc, points, colors, transform))
+        transform = self._affine(affine)
+        self._add(where, gc, "mesh", colors[:, 0], lambda: self.canvas.renderer.draw_gouraud_triangles(gc, points, colors, transform))
 
-    def draw_image(self, where: dict, gc: Any, values: list) -> None:
+    def _draw_image(self, where: dict, gc: Any, values: list) -> None:
         x, y, reference = values
         image = self.document.array(reference, (None, None, 4))
         spots = image.reshape(-1, 4)[:: max(1, image.size // 4 // 4096)] / 255
-        self.add(where, gc, "image", spots, lambda: self.canvas.renderer.draw_image(gc, float(x), float(y), image))
+        self._add(where, gc, "image", spots, lambda: self.canvas.renderer.draw_image(gc, float(x), float(y), image))
 
-    def draw_text(self, where: dict, gc: Any, values: list) -> None:
+    def _draw_text(self, where: dict, gc: Any, values: list) -> None:
         x, y, text, font, angle, math = values
-        size, properties = float(font[5]), self.font(font)
+        size, properties = float(font[5]), self._font(font)
         renderer = self.canvas.renderer
         frame = np.array([[0, 0], [self.width, self.height]], float)
         clip = gc.get_clip_rectangle()
@@ -242,23 +261,27 @@ class Replay:
         inside = np.clip(np.minimum(high, frame[1]) - np.maximum(low, frame[0]), 0, None)
         whole = (inside >= 0.8 * (high - low)).all()
         alpha = gc.get_alpha() if gc.get_forced_alpha() else gc.get_rgb()[3]
-        contrast = self.canvas.ink(
-            where["artist"],
-            alpha >= OPAQUE,
-            self.region(corners, 4),
+        ink = self.canvas.ink(
+            where["number"],
+            alpha,
+            self._region(corners, 4),
             lambda: renderer.draw_text(gc, x, y, text, properties, angle, bool(math)),
         )
-        if whole and contrast >= LEGIBLE and size >= SMALLEST_TEXT:
-            self.texts.append(where | {"text": text})
+        if ink and whole and ink.contrast >= LEGIBLE and size >= SMALLEST_TEXT:
+            self.texts.append(where | {"text": text, "ink": ink})
 
-    def font(self, fields: list) -> FontProperties:
+    def legible(self) -> list[dict]:
+        """The texts that still stand out from what surrounds them in the finished picture."""
+        return [text for text in self.texts if text["ink"].contrast * remains(text["ink"], self.canvas.words) >= LEGIBLE]
+
+    def _font(self, fields: list) -> FontProperties:
         key = json.dumps(fields)
         if key not in self.fonts:
             family, style, variant, weight, stretch, size, math_family = fields
             self.fonts[key] = FontProperties(family, style, variant, weight, stretch, float(size), math_fontfamily=math_family)
         return self.fonts[key]
 
-    def region(self, corners: np.ndarray, reach: float) -> tuple[int, int, int, int]:
+    def _region(self, corners: np.ndarray, reach: float) -> tuple[int, int, int, int]:
         """Pixels (x0, y0, x1, y1, downwards) that hold `corners` [N,2] (upwards) and `reach` around them."""
         corners = corners[np.isfinite(corners).all(1)]
         if not len(corners):
@@ -270,14 +293,27 @@ class Replay:
 
 
 METHODS: dict[Any, Any] = {
-    "path": Replay.draw_path,
-    "markers": Replay.draw_markers,
-    "collection": Replay.draw_collection,
-    "mesh": Replay.draw_mesh,
-    "triangles": Replay.draw_triangles,
-    "image": Replay.draw_image,
-    "text": Replay.draw_text,
+    "path": Replay._draw_path,
+    "markers": Replay._draw_markers,
+    "collection": Replay._draw_collection,
+    "mesh": Replay._draw_mesh,
+    "triangles": Replay._draw_triangles,
+    "image": Replay._draw_image,
+    "text": Replay._draw_text,
 }
+
+
+def remains(ink: Ink, words: np.ndarray) -> float:
+    """How much of what an operation changed is in the finished picture: 1 all of it, 0 nothing, or covered all over.
+
+    The slope of the line through (change when drawn, change until now) of all pixels around it. Pixels and channels count alike.
+    """
+    before, drawn, now = (
+        np.ascontiguousarray(part).view(np.uint8).reshape(-1, 4)[:, :3].astype(float) for part in (*ink[1:3], words[ink.window])
+    )
+    drawn, now = drawn - before, now - before
+    drawn -= drawn.mean(0)
+    return float((drawn * now).sum() / max((drawn * drawn).sum(), 1e-9))
 
 
 def _corners(width: float, height: float, descent: float) -> list[list[float]]:

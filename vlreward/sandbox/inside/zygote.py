@@ -31,10 +31,8 @@ SVG = b"s"
 """The kind of a job whose source is an SVG instead of a script."""
 CHANNEL = 3
 """File descriptor on which a script's process hands its document over."""
-REPLAY_SECONDS = 10
-"""Processor time for replaying a document."""
-MAX_TEXT = 4000
-"""Characters of one literal; a longer one holds an encoded picture rather than a chart's words."""
+MAX_TEXT = 6000
+"""Characters of all literals but plain numbers; more of them hold an encoded picture rather than a chart's words."""
 MAX_LITERALS = 4000
 """Numbers and texts in one script; more of them are pixels rather than data."""
 PRELOAD = ("numpy", "matplotlib.pyplot", "mpl_toolkits.mplot3d", "matplotlib.dates", "pandas", "seaborn", "resvg_py")
@@ -57,6 +55,7 @@ def main() -> None:
     gc.collect()
     gc.disable()  # no child lives long enough to need it, and a collection copies every shared page
     os.write(1, READY)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # a document that names odd fonts must not fill the file behind it with warnings
     while job_waits():
         keeper = os.fork()
         if keeper == 0:
@@ -128,9 +127,10 @@ def serve(setup: dict[str, Any]) -> None:
     elif not data:
         answer |= verdict(status, seconds, setup["cpu_seconds"])
     else:
-        process.limit(setup["memory_mb"], setup["disk_mb"], 10 * REPLAY_SECONDS)
+        process.drop_capabilities()
+        process.limit(setup["memory_mb"], setup["disk_mb"], 10 * setup["replay_seconds"])
         process.confine(setup["filter"])
-        signal.setitimer(signal.ITIMER_PROF, REPLAY_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, setup["replay_seconds"])
         facts, picture = judge(data)
         answer |= facts
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -195,7 +195,9 @@ def run(code: str) -> bytes | None:
 def carries_picture(tree: ast.Module) -> bool:
     """Whether a script holds so much literal data that it could copy a picture instead of drawing a chart."""
     literals = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    return len(literals) > MAX_LITERALS or any(isinstance(value, str | bytes) and len(value) > MAX_TEXT for value in literals)
+    texts = sum(len(value) for value in literals if isinstance(value, str | bytes))
+    digits = sum(value.bit_length() // 4 for value in literals if isinstance(value, int) and value.bit_length() > 64)
+    return len(literals) > MAX_LITERALS or texts + digits > MAX_TEXT
 
 
 def collect(inlet: int, deadline: float, most: int) -> tuple[bytes, dict[str, str] | None]:
@@ -210,7 +212,7 @@ def collect(inlet: int, deadline: float, most: int) -> tuple[bytes, dict[str, st
         data += part
         if len(data) > most:
             return b"", {"outcome": "too_large", "message": f"the figure takes more than {most // process.MEGABYTE} MB"}
-    return b"", {"outcome": "timeout", "message": "the script ran out of time"}
+    return b"", {"outcome": "late", "message": "the script ran out of time"}
 
 
 def end(script: int) -> tuple[int, float]:
@@ -254,6 +256,7 @@ def judge(data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def receive(count: int) -> bytes:
+    """`count` bytes of the job. Ends the process where the other side has gone."""
     data = bytearray()
     while len(data) < count:
         part = os.read(0, count - len(data))
@@ -264,6 +267,7 @@ def receive(count: int) -> bytes:
 
 
 def send(answer: dict[str, Any], picture: bytes = b"") -> None:
+    """Two lengths (uint32), then the answer as JSON and the picture as it is."""
     text = json.dumps(answer).encode()
     rest = memoryview(struct.pack("<II", len(text), len(picture)) + text + picture)
     while rest:
