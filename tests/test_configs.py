@@ -1,5 +1,6 @@
 """Every shipped configuration is read, and mistakes planted in them are refused in one line before anything starts."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,15 @@ def _root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
+def stand_in(path: Path) -> list[str]:
+    """An override that names a shipped file where a configuration for a real model names the user's own data."""
+    named = re.search(r"^data: \{path: (data/[^,}]+)", path.read_text(), re.MULTILINE)
+    return ["data.path=assets/pairs/photographs.jsonl"] if named and not Path(named[1]).exists() else []
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_shipped_configuration_is_read_and_short(path):
-    load(path, [], MODELS[path.parent.name])
+    load(path, stand_in(path), MODELS[path.parent.name])
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     assert len(lines) <= 25
 

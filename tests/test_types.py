@@ -3,7 +3,7 @@ import pickle
 import pytest
 import torch
 
-from vlreward.types import OnDemand, RewardOutput
+from vlreward.types import OnDemand, RewardOutput, RewardTable, Segment
 
 
 def test_rows_on_demand_are_made_once_and_only_when_looked_at():
@@ -33,3 +33,29 @@ def test_an_output_keeps_its_rows_on_demand():
     output = RewardOutput(scores=torch.zeros(2), notes=OnDemand(2, lambda row: f"note {row}"))
     assert output.notes[1] == "note 1"
     assert list(output.marks) == [[], []]
+
+
+def table() -> RewardTable:
+    right = RewardOutput(scores=torch.tensor([1.0, 0.0, 1.0]), errors=[None, None, "broke"])
+    steps = RewardOutput(scores=torch.tensor([0.5, 0.25, 1.0]), segments=[[Segment(start=row, end=9, reward=1.0)] for row in range(3)])
+    scores = torch.stack([right.scores, steps.scores], 1)
+    weights = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    return RewardTable(names=("right", "steps"), weights=weights, scores=scores, outputs={"right": right, "steps": steps})
+
+
+def test_segments_go_with_their_rows_into_another_order():
+    assert [row[0].start for row in table().reordered([2, 0, 1]).outputs["steps"].segments] == [2, 0, 1]
+
+
+def test_nothing_applies_to_a_row_that_is_masked():
+    masked = table().masked(torch.tensor([True, False, True]))
+    assert masked.total.tolist()[0] == 2
+    assert masked.total.isnan().tolist() == [False, True, True]
+
+
+def test_a_table_without_a_term_keeps_its_broken_rows_broken():
+    rest = table().without(["right"])
+    assert rest.names == ("steps",)
+    assert rest.total.tolist()[:2] == [1.0, 0.5]
+    assert rest.total.isnan().tolist() == [False, False, True]
+    assert table().without(["right", "steps"]).total.isnan().all()

@@ -8,7 +8,7 @@ Pictures are [C,H,W] and clips [F,C,H,W], float in [0, 1], RGB. Boxes are xyxy.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableSequence, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
@@ -40,6 +40,8 @@ class Rollout:
     """Rollouts with the same number are compared with each other; the sampler assigns it."""
     num_tokens: int | None = None
     """Tokens of the text, its end token included, where the generator counted them."""
+    likelihood: float | None = None
+    """Geometric mean of those tokens' probabilities under the policy that wrote them, where it was kept."""
 
     @property
     def visual(self) -> Visual | None:
@@ -61,6 +63,8 @@ class Segment:
     start: int
     end: int
     reward: float
+    state: str = ""
+    """What the span was written after; spans of one group with the same state can be compared with each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +154,7 @@ class RewardTable:
     def broken(self) -> torch.Tensor:
         """[B] bool: at least one term's judge broke on this rollout."""
         columns = [self.outputs[name].broken for name in self.names]
-        return torch.stack(columns, 1).any(1)
+        return torch.stack(columns, 1).any(1) if columns else torch.zeros(len(self.scores), dtype=torch.bool)
 
     @property
     def total(self) -> torch.Tensor:
@@ -160,13 +164,37 @@ class RewardTable:
         return total.masked_fill(~applies.any(1) | self.broken, float("nan"))
 
     def reordered(self, order: Sequence[int]) -> RewardTable:
-        """The table with its rows in another order: `order[i]` is the row that row i gets."""
-        rows = list(order)
-        outputs = {
-            name: RewardOutput(scores=output.scores[rows], errors=[output.errors[row] for row in rows])
-            for name, output in self.outputs.items()
-        }
-        return RewardTable(names=self.names, weights=self.weights, scores=self.scores[rows], outputs=outputs)
+        """The table with some of its rows in some order: `order[i]` is the row that row i gets."""
+        return RewardTable.joined([self], [(0, row) for row in order])
+
+    @staticmethod
+    def joined(tables: Sequence[RewardTable], chosen: Sequence[tuple[int, int]]) -> RewardTable:
+        """One table of rows of several that have the same terms: `chosen[i]` is the table and its row that row i gets."""
+        first = tables[0]
+        assert all(table.names == first.names for table in tables), "only tables of the same terms can be joined"
+
+        def output(name: str) -> RewardOutput:
+            sources = [table.outputs[name] for table in tables]
+            return RewardOutput(
+                scores=torch.stack([sources[t].scores[row] for t, row in chosen]) if chosen else sources[0].scores[:0],
+                errors=[sources[t].errors[row] for t, row in chosen],
+                segments=[sources[t].segments[row] for t, row in chosen],
+                notes=OnDemand(len(chosen), lambda i: sources[chosen[i][0]].notes[chosen[i][1]]),
+                marks=OnDemand(len(chosen), lambda i: sources[chosen[i][0]].marks[chosen[i][1]]),
+            )
+
+        scores = torch.stack([tables[t].scores[row] for t, row in chosen]) if chosen else first.scores[:0]
+        return RewardTable(names=first.names, weights=first.weights, scores=scores, outputs={name: output(name) for name in first.outputs})
+
+    def masked(self, kept_B: torch.Tensor) -> RewardTable:
+        """The table in which nothing applies to the rows that are not kept; `kept_B` is [B] bool."""
+        return replace(self, scores=self.scores.masked_fill(~kept_B[:, None], float("nan")))
+
+    def without(self, names: Sequence[str]) -> RewardTable:
+        """The table of the other terms; nothing applies to a row where any term's judge broke, a left out one's too."""
+        kept = [column for column, name in enumerate(self.names) if name not in names]
+        rest = replace(self, names=tuple(self.names[k] for k in kept), weights=self.weights[kept], scores=self.scores[:, kept])
+        return rest.masked(~self.broken)
 
     def errors(self, row: int) -> list[str]:
         """The errors of one rollout, each led by the term's name."""

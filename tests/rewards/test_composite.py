@@ -124,3 +124,12 @@ def test_a_term_of_weight_zero_watches_without_making_a_row_count(answers, rollo
     assert table.total.tolist()[:4] == [1, 0, 1, 0]
     assert table.total[4].isnan()
     assert table.scores[4, 1] == 5
+
+
+def test_steps_keep_their_rewards_through_a_product_and_lose_a_share_of_them_through_a_soft_gate(rollout):
+    steps = {"kind": "each_step", "of": {"kind": "exact_match", "tags": False}}
+    row = rollout("red. blue.", answer="red.")
+    product = scores([{"kind": "product", "of": [steps, steps]}], [row]).outputs["product"].segments[0]
+    assert [segment.reward for segment in product] == [1, 0, 1, 0]
+    gated = scores([{"kind": "soft_gate", "when": FORMAT, "then": steps, "at_least": 0.0}], [row]).outputs["soft_gate"].segments[0]
+    assert [segment.reward for segment in gated] == [0.5, 0]

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from vlreward.data.media import Clip
-from vlreward.errors import ConfigError
+from vlreward.errors import ConfigError, DataError
 from vlreward.run import RunFolder, quiet
 from vlreward.tiny.tasks import make
 from vlreward.types import Sample
+from vlreward.vlm.config import Clips
 from vlreward.vlm.evaluate import answer
 from vlreward.vlm.policy import read
 from vlreward.vlm.prompts import encode
@@ -130,3 +131,33 @@ def test_held_out_clips_are_answered_the_same_in_any_batch_greedily(reader):
     samples = [make("spans", seed) for seed in range(3)]
     one, three = (answer(*reader, samples, temperature=0, max_new_tokens=8, batch=batch, seed=0) for batch in (1, 3))
     assert [rollout.text for rollout in one] == [rollout.text for rollout in three]
+
+
+def test_a_budget_thins_out_frames_and_scales_them_down(reader):
+    frames = torch.rand((40, 3, 100, 60), generator=torch.Generator().manual_seed(0))
+    sample = Sample(id="", prompt="?", visuals=(Clip(frames, fps=8.0),))
+    inputs = encode(reader[1], [sample], clips=Clips(fps=2.0, frames=64, pixels=56 * 56))
+    time, height, width = inputs["video_grid_thw"][0].tolist()
+    patch = reader[1].video_processor.patch_size
+    assert 2 * time == 10, "five seconds at two frames a second"
+    assert height * width * patch**2 <= 56 * 56
+    assert height > width
+    assert inputs["second_per_grid_ts"].tolist() == [1.0]
+    few = encode(reader[1], [sample], clips=Clips(fps=8.0, frames=6, pixels=10**6))
+    assert 2 * int(few["video_grid_thw"][0, 0]) == 6
+
+
+def test_a_budget_in_the_configuration_reaches_training_and_evaluation(small, monkeypatch):
+    seen = []
+    usual = Clip.sampled
+    monkeypatch.setattr(Clip, "sampled", lambda self, fps, frames: (seen.append((fps, frames)), usual(self, fps, frames))[1])
+    policy = CLIPS["policy"] | {"clips": {"fps": 1.0, "frames": 4}}
+    train(small(**CLIPS | {"policy": policy}, eval={"data": CLIPS["data"] | {"holdout": True}}))
+    assert set(seen) == {(1.0, 4)}
+    assert len(seen) == 6 + 2 * 2 + 6
+
+
+def test_a_broken_clip_file_is_named(reader, tmp_path):
+    (tmp_path / "broken.mp4").write_bytes(b"no clip")
+    with pytest.raises(DataError, match=r"broken.mp4: not a readable clip"):
+        encode(reader[1], [Sample(id="", prompt="?", visuals=(Clip(tmp_path / "broken.mp4"),))], clips=Clips())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from vlreward.errors import ConfigError
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.train import train
 
+POLICY = {"model": str(Path("assets/tiny-vlm").resolve()), "max_new_tokens": 12}
 KILLED = """
 import os, signal, sys
 from vlreward.run import RunFolder
@@ -30,11 +32,13 @@ train_vlm(sys.argv[1], ["run.name=killed"], False, False)
 """
 
 
-def test_run_killed_between_two_updates_of_one_batch_resumes_bit_equal(small, tmp_path):
+@pytest.mark.parametrize("lora", [0, 4])
+def test_run_killed_between_two_updates_of_one_batch_resumes_bit_equal(small, tmp_path, lora):
     """Five steps, two a batch, a checkpoint after the third; the kill falls after the fourth was logged and before it was saved."""
     held_out = {"kind": "tiny", "task": "grounding", "count": 4, "holdout": True}
     blocks = {"optim": {"lr": 1e-3, "steps": 5, "save_every": 3, "schedule": "linear"}, "trl": {"num_iterations": 2}}
-    config = small("whole", eval={"data": held_out}, **blocks)
+    config = small("whole", eval={"data": held_out}, policy=POLICY | {"lora": lora}, **blocks)
+    weights = "adapter_model.safetensors" if lora else "model.safetensors"
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(resolved(config)))
     whole = train(config)
@@ -47,7 +51,7 @@ def test_run_killed_between_two_updates_of_one_batch_resumes_bit_equal(small, tm
 
     again, _ = load(file, ["run.name=killed"], TrainVLM)
     resumed = train(again, resume=True)
-    first, second = (load_file(folder.path / "policy" / "model.safetensors") for folder in (whole, resumed))
+    first, second = (load_file(folder.path / "policy" / weights) for folder in (whole, resumed))
     assert first.keys() == second.keys()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     rows = [[{k: v for k, v in row.items() if not k.startswith("time/")} for row in f.read("metrics.jsonl")] for f in (whole, resumed)]
@@ -57,7 +61,7 @@ def test_run_killed_between_two_updates_of_one_batch_resumes_bit_equal(small, tm
     assert len(whole.read("rollouts.jsonl")) == len(resumed.read("rollouts.jsonl"))
 
     train(again, resume=True)
-    assert all(torch.equal(value, load_file(resumed.path / "policy" / "model.safetensors")[name]) for name, value in first.items())
+    assert all(torch.equal(value, load_file(resumed.path / "policy" / weights)[name]) for name, value in first.items())
     assert len(resumed.read("metrics.jsonl")) == 5, "resuming a finished run must change nothing"
 
 

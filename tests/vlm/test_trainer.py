@@ -18,9 +18,11 @@ from vlreward.rewards.composite import Term
 from vlreward.run import RunFolder, quiet
 from vlreward.types import RewardOutput
 from vlreward.vlm.config import TrainVLM
+from vlreward.vlm.evaluate import answer
 from vlreward.vlm.policy import read
+from vlreward.vlm.sampler import PromptSampler
 from vlreward.vlm.train import train
-from vlreward.vlm.trainer import PromptSampler, VLGRPOTrainer
+from vlreward.vlm.trainer import VLGRPOTrainer
 
 REPLACED = [name for name, value in vars(VLGRPOTrainer).items() if inspect.isfunction(value) and hasattr(GRPOTrainer, name)]
 
@@ -214,3 +216,28 @@ def test_a_model_that_cannot_share_is_refused_with_the_remedy(small):
     policy.config.text_config._attn_implementation = "flash_attention_2"
     with pytest.raises(ConfigError, match=r"flash_attention_2.*set it to false"):
         VLGRPOTrainer(config, RunFolder.open(config.run, "train-vlm", config), policy, processor, config.data.samples())
+
+
+def test_a_lora_leaves_the_policy_as_it_was_and_its_folder_is_read_merged(small):
+    policy = {"model": small().policy.model, "max_new_tokens": 12}
+    first, _ = read(policy["model"])
+    held_out = {"kind": "tiny", "task": "grounding", "count": 4, "holdout": True}
+    folder = train(small(policy=policy | {"lora": 4}, trl={"beta": 0.1}, eval={"data": held_out}))
+    kept = load_file(folder.path / "policy" / "adapter_model.safetensors")
+    assert all("language_model" in name and "lora_" in name for name in kept)
+    assert not (folder.path / "policy" / "model.safetensors").exists()
+    merged, processor = read(str(folder.path / "policy"))
+    changed = {name for name, value in merged.state_dict().items() if not torch.equal(value, first.state_dict()[name])}
+    assert {name.rsplit(".", 2)[1] for name in changed} == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    samples = small(data=held_out).data.samples()
+    texts = [rollout.text for rollout in answer(merged, processor, samples, temperature=1.0, max_new_tokens=12, batch=64, seed=0)]
+    assert texts == [row["text"] for row in folder.read("rollouts.jsonl") if row["phase"] == "after"]
+
+
+def test_a_frozen_vision_tower_stays_as_it_was(small):
+    first = read(small().policy.model)[0].state_dict()
+    folder = train(small(policy={"model": small().policy.model, "max_new_tokens": 12, "freeze_vision": True}))
+    after = read(str(folder.path / "policy"))[0].state_dict()
+    moved = {name for name, value in first.items() if not torch.equal(value, after[name])}
+    assert moved
+    assert not any("visual" in name for name in moved)

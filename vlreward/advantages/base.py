@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,6 +22,31 @@ class Advantage:
         """[B] float64. `group_B` is int64; rows whose total is NaN (nothing applies, or a judge broke) get 0 and touch no statistics."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
+    @property
+    def per_token(self) -> bool:
+        """Whether `tokens` tells the tokens of a rollout apart; where not, nobody need work out their offsets."""
+        return False
+
+    def tokens(self, table: RewardTable, group_B: torch.Tensor, offsets: Sequence[Offsets]) -> torch.Tensor | None:
+        """[B,T] float64, or None where every token gets its rollout's advantage, as here.
+
+        `offsets[b]` holds a pair for each token that rollout b wrote: the characters of its text that the token begins and ends at, and
+        twice the same place for one without a character, such as the end token. T is the longest; beyond a rollout's tokens stands 0.
+        """
+        return None
+
+
+Offsets = Sequence[tuple[int, int]]
+"""Where each token of a rollout begins and ends, in characters of its text."""
+
+
+def group_sum(value_B: torch.Tensor, group_B: torch.Tensor) -> torch.Tensor:
+    """[B] float64: the sum over each row's group, laid out per row."""
+    assert group_B.dtype == torch.int64, f"group ids are int64, not {group_B.dtype}"
+    _, index = torch.unique(group_B, return_inverse=True)
+    size = int(index.max()) + 1 if len(index) else 0
+    return torch.zeros(size, dtype=torch.float64).index_add_(0, index, value_B.to(torch.float64))[index]
+
 
 def group_statistics(value_B: torch.Tensor, group_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Mean, standard deviation (unbiased) and spread (max - min) of each row's group, laid out per row: three [B] float64.
@@ -31,13 +57,9 @@ def group_statistics(value_B: torch.Tensor, group_B: torch.Tensor) -> tuple[torc
     value, valid = value_B.to(torch.float64).nan_to_num(), ~value_B.isnan()
     _, index = torch.unique(group_B, return_inverse=True)
     size = int(index.max()) + 1 if len(index) else 0
-
-    def add(values: torch.Tensor) -> torch.Tensor:
-        return torch.zeros(size, dtype=torch.float64).index_add_(0, index, values.to(torch.float64))[index]
-
-    count = add(valid)
-    mean = add(value * valid) / count.clamp(min=1)
-    deviation = (add(((value - mean) * valid) ** 2) / (count - 1).clamp(min=1)).sqrt()
+    count = group_sum(valid, group_B)
+    mean = group_sum(value * valid, group_B) / count.clamp(min=1)
+    deviation = (group_sum(((value - mean) * valid) ** 2, group_B) / (count - 1).clamp(min=1)).sqrt()
     high = torch.full((size,), -float("inf"), dtype=torch.float64).scatter_reduce(
         0, index, value.masked_fill(~valid, -float("inf")), "amax"
     )

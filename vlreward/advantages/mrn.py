@@ -30,11 +30,15 @@ class PerReward(Advantage):
 
     def summed(self, table: RewardTable, group_B: torch.Tensor) -> torch.Tensor:
         """[B] before clipping; exactly 0 where the total is NaN or every term is constant in its group."""
-        total = torch.zeros(len(group_B), dtype=torch.float64)
+        return sum(self.parts(table, group_B), torch.zeros(len(group_B), dtype=torch.float64))
+
+    def parts(self, table: RewardTable, group_B: torch.Tensor) -> list[torch.Tensor]:
+        """[B] for each term, its weight in it: what the sum is made of."""
         unusable = table.total.isnan()
+        found = []
         for column, weight in zip(table.scores.to(torch.float64).T, table.weights.tolist(), strict=True):
             score = column.masked_fill(unusable, float("nan"))
             mean, deviation, spread = group_statistics(score, group_B)
             normal = (score - mean) / (deviation + self.eps)
-            total += weight * torch.where(spread > DEAD, normal, 0.0).nan_to_num()
-        return total
+            found.append(weight * torch.where(spread > DEAD, normal, 0.0).nan_to_num())
+        return found

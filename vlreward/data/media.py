@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 import torch
@@ -92,18 +92,41 @@ class Clip:
             return self._source
         if not isinstance(self._source, str | Path):
             return torch.stack([picture.tensor for picture in self._source])
+        reader = self._reader()
+        picks = np.linspace(0, len(reader) - 1, min(self._frames, len(reader))).round().astype(int)
+        self._fps = float(reader.get_avg_fps()) * len(picks) / len(reader)
+        return self._read(reader, picks)
+
+    def sampled(self, fps: float, frames: int) -> tuple[torch.Tensor, float]:
+        """[F,3,H,W] float32 in [0, 1] at about `fps`, evenly spaced, at most `frames`, an even number; and their own rate.
+
+        How many follows qwen-vl-utils' smart_nframes.
+        """
+        from qwen_vl_utils.vision_process import smart_nframes
+
+        reader = self._reader() if isinstance(self._source, str | Path) else None
+        total = len(self.tensor if reader is None else reader)
+        rate = self._fps if reader is None else float(reader.get_avg_fps())
+        count = smart_nframes({"fps": min(fps, rate), "max_frames": min(frames, total)}, total, rate) if total > 1 else 1
+        picks = np.linspace(0, total - 1, count).round().astype(int)
+        return self.tensor[torch.from_numpy(picks)] if reader is None else self._read(reader, picks), rate * count / total
+
+    def _reader(self) -> Any:
         try:
             import decord
         except ImportError as error:
             raise DataError(f"{self._source}: reading a clip needs the extra 'video': pip install 'vlreward[video]'") from error
-        if not Path(self._source).is_file():
+        if not Path(str(self._source)).is_file():
             raise DataError(f"{self._source}: there is no such clip")
         try:
-            reader = decord.VideoReader(str(self._source))
-            picks = np.linspace(0, len(reader) - 1, min(self._frames, len(reader))).round().astype(int)
-            frames = reader.get_batch(list(picks)).asnumpy()
-            self._fps = float(reader.get_avg_fps()) * len(picks) / len(reader)
+            return decord.VideoReader(str(self._source))
         except (decord.DECORDError, RuntimeError) as error:
+            raise DataError(f"{self._source}: not a readable clip ({_reason(error)})") from error
+
+    def _read(self, reader: Any, picks: np.ndarray) -> torch.Tensor:
+        try:
+            frames = reader.get_batch(list(picks)).asnumpy()
+        except RuntimeError as error:  # decord's own errors are of this kind
             raise DataError(f"{self._source}: not a readable clip ({_reason(error)})") from error
         return torch.from_numpy(frames.astype(np.float32) / 255).permute(0, 3, 1, 2)
 

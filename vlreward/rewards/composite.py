@@ -171,6 +171,7 @@ class _Several(Reward):
             notes=["; ".join(filter(None, (output.notes[i] for output in outputs))) for i in rows],
             errors=[next(filter(None, (output.errors[i] for output in outputs)), None) for i in rows],
             marks=[[mark for output in outputs for mark in output.marks[i]] for i in rows],
+            segments=[[segment for output in outputs for segment in output.segments[i]] for i in rows],
         )
 
     def combine(self, scores: torch.Tensor) -> torch.Tensor:
@@ -270,4 +271,8 @@ class SoftGate(Reward):
         share = torch.sigmoid(self.sharpness * (gate.scores.to(torch.float64) - self.at_least))
         notes = [f"gate {opened:.2f}; {note}".removesuffix("; ") for opened, note in zip(share.tolist(), judged.notes, strict=True)]
         errors = [ours or theirs for ours, theirs in zip(gate.errors, judged.errors, strict=True)]
-        return replace(judged, scores=judged.scores * share, parts={"gate": gate.scores}, notes=notes, errors=errors)
+        segments = [
+            [replace(segment, reward=segment.reward * opened) for segment in found]
+            for found, opened in zip(judged.segments, share.tolist(), strict=True)
+        ]
+        return replace(judged, scores=judged.scores * share, parts={"gate": gate.scores}, notes=notes, errors=errors, segments=segments)

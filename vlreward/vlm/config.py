@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal
 
 from vlreward.advantages.base import Advantage
 from vlreward.advantages.group import GroupAdvantage
+from vlreward.advantages.sampling import DynamicSampling
 from vlreward.config import Bound, Count, Fraction, NotNegative, Positive
 from vlreward.data.source import Source
 from vlreward.errors import ConfigError
 from vlreward.rewards.composite import Composite
+from vlreward.rewards.confidence import TextLikelihood
 from vlreward.run import Run
 
 OWNED = {
@@ -62,6 +64,18 @@ OWNED = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Clips:
+    """The `policy.clips:` block: what of a clip the policy sees. Both halves of the rule are qwen-vl-utils'."""
+
+    fps: Positive = 2.0
+    """Frames a second."""
+    frames: Annotated[int, Bound(2)] = 64
+    """At most; a longer clip is thinned out evenly."""
+    pixels: Count = 128 * 28 * 28
+    """At most of each frame, which is scaled down to that."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """The `policy:` block: the model that is trained, and how it answers."""
 
@@ -71,7 +85,13 @@ class Policy:
     temperature: Positive = 1.0
     top_p: Annotated[float, Bound(0, 1, above=True)] = 1.0
     bf16: bool = False
-    """Compute in bfloat16 on CUDA; the weights stay float32."""
+    """Compute in bfloat16 on CUDA; weights that are trained stay float32."""
+    lora: Annotated[int, Bound(0)] = 0
+    """Rank of a LoRA on the linear layers of the language model, which is all that is trained then; 0 trains all weights."""
+    freeze_vision: bool = False
+    """Leave the vision tower and its projector as they are."""
+    clips: Clips | None = None
+    """None shows all frames of a clip as they are, of a file 16."""
     shared_prefix: bool = True
     """Learn from all answers to a prompt in one row that holds the prompt once; false pads each answer behind its own copy (TRL)."""
     row_tokens: Count = 8192
@@ -137,6 +157,9 @@ class TrainVLM:
     rewards: Composite
     optim: Optim
     advantage: Advantage = field(default_factory=GroupAdvantage)
+    sampling: DynamicSampling | None = None
+    ratio_clip: tuple[Positive, Positive] | None = None
+    """Probability ratios are clipped to these bounds before the loss's own clip, so that none overflows (StableReinforce: 1e-3, 1e3)."""
     eval: Evaluation | None = None
     trl: Mapping[str, Any] = field(default_factory=dict)
     """Options of TRL's GRPOConfig, passed on as they are: beta, loss_type, epsilon, num_iterations, ..."""
@@ -149,6 +172,15 @@ class TrainVLM:
     def __post_init__(self):
         if self.trl:
             check_trl(self.trl)
+        if self.ratio_clip and not self.ratio_clip[0] < 1 < self.ratio_clip[1]:
+            raise ConfigError(f"is {list(self.ratio_clip)}, expected bounds around 1", "ratio_clip")
+        if self.reads_likelihood and not self.policy.shared_prefix:
+            raise ConfigError("is false, but 'text_likelihood' reads what only the shared forward gives", "policy.shared_prefix")
+
+    @property
+    def reads_likelihood(self) -> bool:
+        """Whether a term asks how likely the policy held its text."""
+        return any(isinstance(term.reward, TextLikelihood) for term in self.rewards.terms)
 
 
 def check_trl(options: Mapping[str, Any]) -> None:

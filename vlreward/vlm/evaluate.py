@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from vlreward.types import Rollout, Sample
+from vlreward.vlm.config import Clips
 from vlreward.vlm.prompts import encode, has_clip
 
 
 @torch.no_grad()
 def answer(
     policy: Any, processor: Any, samples: Sequence[Sample], *, temperature: float, max_new_tokens: int, batch: int, seed: int,
-    done: Callable[[int], None] = lambda count: None,
+    clips: Clips | None = None, done: Callable[[int], None] = lambda count: None,
 ) -> list[Rollout]:  # fmt: skip
     """One rollout a sample; temperature 0 is greedy. Leaves the policy's mode and the random state of training as they were."""
     training, device = policy.training, policy.device
@@ -30,7 +31,7 @@ def answer(
         torch.manual_seed(seed)
         for first in range(0, len(samples), batch):
             chosen = samples[first : first + batch]
-            inputs = encode(processor, chosen, device)
+            inputs = encode(processor, chosen, device, clips=clips)
             made = policy.generate(
                 **inputs, **settings, max_new_tokens=max_new_tokens, pad_token_id=processor.tokenizer.pad_token_id,
                 suppress_tokens=suppressed,

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch.nn.functional import interpolate
 
 from vlreward.data.media import Clip, Picture
 from vlreward.errors import ConfigError
 from vlreward.types import Sample
+from vlreward.vlm.config import Clips
 
 FRAME_FACTOR = 2
 """A clip's frames are a multiple of this, the last one repeated. Source: qwen-vl-utils, vision_process.py."""
@@ -54,34 +56,51 @@ def messages(sample: Sample) -> list[dict[str, Any]]:
     return [{"role": "user", "content": [*places, {"type": "text", "text": sample.prompt}]}]
 
 
-def encode(processor: Any, samples: Sequence[Sample], device: str = "cpu", answers: Sequence[str] = (), side: str = "left") -> Any:
+def encode(
+    processor: Any,
+    samples: Sequence[Sample],
+    device: str = "cpu",
+    answers: Sequence[str] = (),
+    side: str = "left",
+    clips: Clips | None = None,
+) -> Any:
     """Model inputs of B samples, padded on that side, ready to be answered; or with the answers behind them.
 
-    Clips are read as they are, all frames, with their own time between frames.
+    Without a budget, clips are read as they are, all frames; either way with their own time between frames.
     """
     texts = processor.apply_chat_template([messages(sample) for sample in samples], add_generation_prompt=True, tokenize=False)
     texts = [f"{text}{answer}" for text, answer in zip(texts, answers or [""] * len(texts), strict=True)]
     pictures = [image for sample in samples for image in images(sample)]
-    clips = [visual for sample in samples for visual in sample.visuals if isinstance(visual, Clip)]
     videos: dict[str, Any] = {}
-    if clips:
-        if getattr(processor, "video_processor", None) is None:
-            raise ConfigError(f"{type(processor).__name__} reads no clips; use a model that does, or pictures", "policy.model")
-        frames = [_even(clip) for clip in clips]
-        times = [{"fps": clip.fps, "frames_indices": [*range(len(f))], "total_num_frames": len(f)} for clip, f in zip(clips, frames)]
-        videos = {"videos": frames, "video_metadata": times, "do_sample_frames": False}
+    shown = [_shown(visual, processor, clips) for sample in samples for visual in sample.visuals if isinstance(visual, Clip)]
+    if shown:
+        times = [{"fps": fps, "frames_indices": [*range(len(frames))], "total_num_frames": len(frames)} for frames, fps in shown]
+        videos = {"videos": [frames for frames, _ in shown], "video_metadata": times, "do_sample_frames": False}
+        videos |= {"videos_kwargs": {"do_resize": False}} if clips else {}
     return processor(text=texts, images=pictures or None, **videos, padding=True, padding_side=side, return_tensors="pt").to(device)
 
 
-def _even(clip: Clip) -> torch.Tensor:
-    """[F,3,H,W] uint8, F a multiple of FRAME_FACTOR"""
-    frames = (clip.tensor.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-    return torch.cat([frames, frames[-1:].expand(-len(frames) % FRAME_FACTOR, -1, -1, -1)])
+def _shown(clip: Clip, processor: Any, clips: Clips | None) -> tuple[torch.Tensor, float]:
+    """[F,3,H,W] uint8, F a multiple of FRAME_FACTOR; and frames a second"""
+    video = getattr(processor, "video_processor", None)
+    if video is None:
+        raise ConfigError(f"{type(processor).__name__} reads no clips; use a model that does, or pictures", "policy.model")
+    frames, fps = clip.sampled(clips.fps, clips.frames) if clips else (clip.tensor, clip.fps)
+    if clips:
+        from qwen_vl_utils.vision_process import smart_resize
+
+        factor = getattr(video, "patch_size", 14) * getattr(video, "merge_size", 2)
+        size = smart_resize(frames.shape[2], frames.shape[3], factor, min_pixels=factor**2, max_pixels=max(factor**2, clips.pixels))
+        frames = interpolate(frames, size, mode="bicubic", antialias=True) if size != tuple(frames.shape[2:]) else frames
+    frames = (frames.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    return torch.cat([frames, frames[-1:].expand(-len(frames) % FRAME_FACTOR, -1, -1, -1)]), fps
 
 
-def read(processor: Any, policy: Any, sample: Sample) -> Prompt:
+def read(processor: Any, policy: Any, sample: Sample, clips: Clips | None = None) -> Prompt:
     """The sample for that policy (not wrapped), on the CPU."""
-    inputs = {name: torch.as_tensor(values) for name, values in encode(processor, [sample]).items() if name != "attention_mask"}
+    inputs = {
+        name: torch.as_tensor(values) for name, values in encode(processor, [sample], clips=clips).items() if name != "attention_mask"
+    }
     ids = inputs.pop("input_ids")
     taken = inspect.signature(type(policy).forward).parameters
     kinds = {name: inputs.pop(name) for name in PER_TOKEN if name in inputs}

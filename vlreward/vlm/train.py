@@ -66,7 +66,9 @@ class Sitting:
         self.held_out = config.eval.data.samples() if config.eval else []
         config.rewards.check(self.held_out, "eval.data")
         self.folder = RunFolder.open(config.run, command, config, resume, fresh)
-        self.policy, self.processor = policy.read(config.policy.model, self.device)
+        self.policy, self.processor = policy.read(config.policy.model, self.device, half=config.policy.bf16 and config.policy.lora > 0)
+        if config.policy.freeze_vision:
+            policy.freeze_vision(self.policy)
 
     def __enter__(self) -> Sitting:
         return self
@@ -81,7 +83,7 @@ class Sitting:
         with Progress(f"evaluate {phase}", len(self.held_out)) as progress:
             rollouts = answer(
                 self.policy, self.processor, self.held_out, temperature=block.temperature, batch=block.batch, seed=block.seed,
-                max_new_tokens=self.config.policy.max_new_tokens, done=progress.advance,
+                max_new_tokens=self.config.policy.max_new_tokens, clips=self.config.policy.clips, done=progress.advance,
             )  # fmt: skip
         table = self.config.rewards(rollouts, self.device)
         known = {row["id"] for row in self.folder.read("rollouts.jsonl") if row["phase"] == phase}

@@ -5,10 +5,11 @@ _get_train_sampler               one stream of prompts for the whole run, so tha
 _generate_and_score_completions  rows become samples; our Advantage replaces TRL's
 _tokenize_prompts                each distinct sample is read once, clips too, which TRL does not take (huggingface/trl#4144)
 _generate_single_turn            a prompt's cache is filled once and repeated for its answers
+_generate                        judges what was written, and replaces groups that teach nothing (dynamic sampling)
 _prepare_inputs                  micro-batches hold whole groups where they can, so that these share their prefix
 _get_per_token_logps_and_entropies  one row for a prompt and its answers (`shared_prefix.py`)
-_compute_loss                    says which samples a micro-batch is made of
-_calculate_rewards               one Composite call a batch, whose table is kept (TRL: one call a reward, a broken one ends the run)
+_compute_loss                    says which samples a micro-batch is made of, and its old log-probabilities
+_calculate_rewards               hands over the table of one Composite call a batch (TRL: one call a reward, a broken one ends the run)
 _save_checkpoint                 into the run folder, aside and renamed, with the rollouts that are not used up
 _load_from_checkpoint            TRL 1.16 on transformers 5 goes on from the *first* weights where a model's saved names differ from its
                                  own, as Qwen2.5-VL's do (github.com/QwenLM/Qwen3-VL/issues/1763)
@@ -16,27 +17,35 @@ _load_from_checkpoint            TRL 1.16 on transformers 5 goes on from the *fi
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import LoraConfig
+from torch.nn.functional import pad
 from torch.utils.data import Sampler
-from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from vlreward.advantages.base import dead_fraction
+from vlreward.advantages.segments import offsets_of
 from vlreward.errors import ConfigError
-from vlreward.run import Progress, RunFolder
-from vlreward.types import Rollout, Sample
+from vlreward.run import RunFolder
+from vlreward.types import RewardTable, Rollout, Sample
 from vlreward.vlm.config import TrainVLM
+from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
 from vlreward.vlm.prompts import Prompt, images, messages, read, stack
+from vlreward.vlm.record import Record
+from vlreward.vlm.sampler import PromptSampler
 from vlreward.vlm.settings import grpo_config
 from vlreward.vlm.shared_prefix import pack, score, unsuitable
 
@@ -53,10 +62,13 @@ class VLGRPOTrainer(GRPOTrainer):
         self.opened, self.earlier = time.monotonic(), 0.0
         self.rows: list[int] = []
         self.known: dict[int, Prompt] = {}
+        self.old: torch.Tensor | None = None
         self.base, self.pad = policy, int(processor.tokenizer.pad_token_id)
         reason = unsuitable(policy.config)
         if config.policy.shared_prefix and reason:
             raise ConfigError(f"is true, but {type(policy).__name__} {reason}; or set it to false", "policy.shared_prefix")
+        rank = config.policy.lora
+        adapter = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE, task_type="CAUSAL_LM") if rank else None
         rows = {"prompt": [messages(sample) for sample in samples], "row": list(range(len(samples)))}
         super().__init__(
             model=policy,
@@ -64,7 +76,8 @@ class VLGRPOTrainer(GRPOTrainer):
             args=grpo_config(config, folder.path),
             train_dataset=Dataset.from_dict(rows),
             processing_class=processor,
-            callbacks=[_Record(self)],
+            callbacks=[Record(self)],
+            peft_config=adapter,
         )
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
@@ -80,7 +93,7 @@ class VLGRPOTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         start = time.monotonic()
         self.rows = [item["row"] for item in inputs]
-        self.known = {}
+        self.known, self.figures = {}, {}
         inputs = [{"row": row, "prompt": messages(self.samples[row])} for row in self.rows]
         out = super()._generate_and_score_completions(inputs)
         judged = self.table
@@ -88,13 +101,24 @@ class VLGRPOTrainer(GRPOTrainer):
             order = list(range(len(self.group_B)))
             random.Random(f"{self.config.run.seed}/control/{self.batches}").shuffle(order)
             judged = judged.reordered(order)
-        advantage_B = self.config.advantage(judged, self.group_B)
-        assert bool(torch.isfinite(advantage_B).all()), f"{type(self.config.advantage).__name__} gave an advantage that is not finite"
-        out["advantages"] = advantage_B.to(out["advantages"])
+        advantage = self._advantage(judged, out["completion_mask"])
+        assert bool(torch.isfinite(advantage).all()), f"{type(self.config.advantage).__name__} gave an advantage that is not finite"
+        out["advantages"] = advantage.to(out["advantages"])
         out["row"], out["place"] = torch.tensor(self.rows), torch.arange(len(self.rows))
         self.batches += 1
         self.figures |= {"time/rollout": time.monotonic() - start - self.figures["time/reward"]}
         return out
+
+    def _advantage(self, table: RewardTable, mask: torch.Tensor) -> torch.Tensor:
+        """[B], or [B,T] where the advantage tells tokens apart."""
+        advantage = self.config.advantage
+        if not advantage.per_token:
+            return advantage(table, self.group_B)
+        texts: Any = self.processing_class
+        offsets = [offsets_of(ids, lambda part: texts.decode(part, skip_special_tokens=True)) for ids in self.written]
+        by_token = advantage.tokens(table, self.group_B, offsets)
+        assert by_token is not None, f"{type(advantage).__name__} tells no tokens apart after all"
+        return pad(by_token, (0, mask.shape[1] - by_token.shape[1]))
 
     def _tokenize_prompts(self, prompts: list) -> Any:
         pictures = [images(self.samples[row]) for row in self.rows] if self.use_vllm else None
@@ -116,6 +140,65 @@ class VLGRPOTrainer(GRPOTrainer):
             return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
         finally:
             vars(model).pop("generate", None)
+
+    def _generate(self, prompts: list) -> Any:
+        size, wanted, sampling = self.config.group.size, self.config.group.prompts, self.config.sampling
+        rounds = [self._round(super()._generate(prompts), 0)]
+        chosen = [(0, row) for row in range(len(self.rows))]
+        dull: list[tuple[int, int]] = []
+        while sampling is not None:
+            last = len(rounds) - 1
+            useful = sampling.informative(rounds[last].table, torch.arange(len(self.rows)) // size).tolist()
+            chosen = [place for place in chosen if place[0] != last] + [(last, row) for row, kept in enumerate(useful) if kept]
+            dull += [(last, row) for row, kept in enumerate(useful) if not kept]
+            fresh = self._fresh(wanted - len(chosen) // size, {row for past in rounds for row in past.rows}, len(rounds))
+            if not fresh or len(rounds) == sampling.rounds:
+                chosen = (chosen + dull)[: wanted * size]
+                break
+            self.rows = [row for row in fresh for _ in range(size)]
+            rounds.append(self._round(super()._generate([messages(self.samples[row]) for row in self.rows]), len(rounds)))
+        self.rows = [rounds[turn].rows[row] for turn, row in chosen]
+        self.table = RewardTable.joined([past.table for past in rounds], chosen)
+        self.group_B = self.batches * wanted + torch.arange(len(chosen)) // size
+        groups = self.group_B.tolist()
+        self.rollouts = [replace(rounds[turn].rollouts[row], group=group) for (turn, row), group in zip(chosen, groups, strict=True)]
+        self.figures["sampled_groups"] = sum(len(past.rows) for past in rounds) / size
+
+        def column(number: int) -> Any:
+            return None if rounds[0].made[number] is None else [rounds[turn].made[number][row] for turn, row in chosen]
+
+        self.written = column(1)
+        return column(0), self.written, None, column(3), column(4), {}, None, []
+
+    def _fresh(self, count: int, used: set[int], turn: int) -> list[int]:
+        """Up to `count` rows that this batch has not asked yet."""
+        left = [row for row in range(len(self.samples)) if row not in used]
+        return random.Random(f"{self.config.run.seed}/sampling/{self.batches}/{turn}").sample(left, min(count, len(left)))
+
+    def _round(self, made: tuple, turn: int) -> _Round:
+        """What TRL's `_generate` gave for `self.rows`, judged. Groups of later rounds have numbers of their own, below 0."""
+        start, size = time.monotonic(), self.config.group.size
+        _, ids, _, completions, *_ = made
+        first = -len(self.samples) * turn if turn else self.batches * self.config.group.prompts
+        likelihoods = self._likelihoods(ids) if self.config.reads_likelihood else [None] * len(ids)
+        rollouts = [
+            Rollout(sample=self.samples[row], text=said[0]["content"], group=first + i // size, num_tokens=len(tokens), likelihood=likely)
+            for i, (row, said, tokens, likely) in enumerate(zip(self.rows, completions, ids, likelihoods, strict=True))
+        ]
+        table = self.config.rewards(rollouts, str(self.accelerator.device))
+        self.figures["time/reward"] = self.figures.get("time/reward", 0.0) + time.monotonic() - start
+        return _Round(self.rows, made, rollouts, table)
+
+    @torch.no_grad()
+    def _likelihoods(self, ids: list[list[int]]) -> list[float | None]:
+        """Geometric mean of the probabilities of each text's tokens."""
+        device = self.accelerator.device
+        lengths = torch.tensor([len(tokens) for tokens in ids], device=device)
+        mask = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
+        flat = torch.tensor([token for tokens in ids for token in tokens], device=device)
+        padded = torch.full(mask.shape, self.pad, device=device).masked_scatter(mask, flat)
+        logps, _, _ = self._shared(self.model, self.rows, padded, mask, False)
+        return (logps.sum(1) / lengths.clamp(min=1)).exp().tolist()
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         before = self._buffered_inputs
@@ -149,10 +232,17 @@ class VLGRPOTrainer(GRPOTrainer):
             made.append(padded(seeing, ids, mask, logits_to_keep, None, compute_entropy, compute_aux_loss))
         logps, entropies, aux_losses = zip(*made, strict=True)
         return (
-            torch.cat(logps),
+            self._clipped(torch.cat(logps)),
             torch.cat(entropies) if compute_entropy else None,
             torch.stack(aux_losses).mean() if compute_aux_loss else None,
         )
+
+    def _clipped(self, logps: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities whose ratio to the old ones lies within the bounds that are configured."""
+        if self.config.ratio_clip is None or self.old is None or not torch.is_grad_enabled():
+            return logps
+        low, high = (math.log(bound) for bound in self.config.ratio_clip)
+        return self.old + (logps - self.old).clamp(low, high)
 
     def _shared(self, model: Any, rows: list[int], ids: torch.Tensor, mask: torch.Tensor, aux: bool) -> Any:
         distinct, owner = _distinct(rows)
@@ -164,34 +254,25 @@ class VLGRPOTrainer(GRPOTrainer):
     def _prompt(self, row: int) -> Prompt:
         """Read once for each batch of rollouts."""
         if row not in self.known:
-            self.known[row] = read(self.processing_class, self.base, self.samples[row])
+            self.known[row] = read(self.processing_class, self.base, self.samples[row], self.config.policy.clips)
         return self.known[row]
 
     def _compute_loss(self, model: Any, inputs: Any) -> Any:
-        self.rows = inputs["row"].tolist()
+        self.rows, self.old = inputs["row"].tolist(), inputs.get("old_per_token_logps")
         return super()._compute_loss(model, inputs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
-        start, group = time.monotonic(), self.config.group
-        first = self.batches * group.prompts
-        rollouts = [
-            Rollout(sample=self.samples[item["row"]], text=completion[0]["content"], group=first + i // group.size, num_tokens=len(tokens))
-            for i, (item, completion, tokens) in enumerate(zip(inputs, completions, completion_ids_list, strict=True))
-        ]
-        device = str(self.accelerator.device)
-        self.table = table = self.config.rewards(rollouts, device)
-        self.group_B = torch.tensor([rollout.group for rollout in rollouts], dtype=torch.int64)
-        self.figures = {f"reward/{name}": table.scores[:, column].nanmean().item() for column, name in enumerate(table.names)}
+        table = self.table
+        self.figures |= {f"reward/{name}": table.scores[:, column].nanmean().item() for column, name in enumerate(table.names)}
         self.figures |= {
             "reward/total": table.total.nanmean().item(),
             "broken": float(table.broken.sum()),
             "dead_fraction": dead_fraction(table, self.group_B),
-            "time/reward": time.monotonic() - start,
         }
         order = table.total.nan_to_num(nan=-float("inf")).argsort(descending=True, stable=True).tolist()
         best = (self.config.logged + 1) // 2
         worst = order[best:][len(order[best:]) - self.config.logged // 2 :]
-        self.folder.rollouts("train", self.state.global_step + 1, rollouts, table, order[:best] + worst)
+        self.folder.rollouts("train", self.state.global_step + 1, self.rollouts, table, order[:best] + worst)
         scores = table.scores.to(torch.float32)
         return scores.masked_fill(~torch.isfinite(scores), float("nan")).to(self.accelerator.device)
 
@@ -215,8 +296,11 @@ class VLGRPOTrainer(GRPOTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         policy: Any = model if model is not None else self.model
-        saved = type(policy).from_pretrained(resume_from_checkpoint, dtype=policy.dtype, local_files_only=True)
-        policy.load_state_dict(saved.state_dict(), strict=True)
+        if self.config.policy.lora:
+            super()._load_from_checkpoint(resume_from_checkpoint, policy)
+        else:
+            saved = type(policy).from_pretrained(resume_from_checkpoint, dtype=policy.dtype, local_files_only=True)
+            policy.load_state_dict(saved.state_dict(), strict=True)
         kept = torch.load(Path(resume_from_checkpoint).parent / BUFFER, weights_only=True)
         self.earlier = kept["seconds"]
         self.config.rewards.recall(kept["memory"])
@@ -233,29 +317,6 @@ class VLGRPOTrainer(GRPOTrainer):
     def seconds(self) -> float:
         """Spent on this run since the trainer was made, earlier sittings included."""
         return self.earlier + time.monotonic() - self.opened
-
-
-class PromptSampler(Sampler[int]):
-    """Rows for a whole run: `chunks` times `prompts` different ones, each `size` times in a row, each such chunk `repeats` times.
-
-    Pass after pass over the data, each in an order that follows from the seed and the pass; what is left over at a pass's end waits
-    for a later one.
-    """
-
-    def __init__(self, num_rows: int, prompts: int, size: int, repeats: int, chunks: int, seed: int):
-        assert num_rows >= prompts, f"{num_rows} samples are fewer than one step's {prompts}"
-        self.num_rows, self.prompts, self.size, self.repeats, self.chunks, self.seed = num_rows, prompts, size, repeats, chunks, seed
-
-    def __len__(self) -> int:
-        return self.chunks * self.prompts * self.size * self.repeats
-
-    def __iter__(self) -> Iterator[int]:
-        for chunk in range(self.chunks):
-            turn, place = divmod(chunk, self.num_rows // self.prompts)
-            order = list(range(self.num_rows))
-            random.Random(f"{self.seed}/data/{turn}").shuffle(order)
-            chosen = order[place * self.prompts : (place + 1) * self.prompts]
-            yield from [row for row in chosen for _ in range(self.size)] * self.repeats
 
 
 def _distinct(rows: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -289,34 +350,9 @@ def _column(name: str) -> Any:
     return term
 
 
-class _Record(TrainerCallback):
-    """Logs each step to the run folder, moves the progress bar, and says when to save."""
-
-    def __init__(self, trainer: VLGRPOTrainer):
-        self.trainer = trainer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress = Progress("train", args.max_steps, state.global_step)
-        self.progress.__enter__()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        control.should_save = state.global_step % self.trainer.config.optim.save_every == 0 or state.global_step == args.max_steps
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        logs = logs or {}
-        if "loss" not in logs:
-            return
-        figures, self.trainer.figures = self.trainer.figures, {}
-        names = {
-            "loss/policy": "loss", "loss/kl": "kl", "entropy": "entropy", "clip_fraction": "clip_ratio/region_mean",
-            "grad_norm": "grad_norm", "lr": "learning_rate", "length": "completions/mean_length",
-            "truncated": "completions/clipped_ratio",
-        }  # fmt: skip
-        figures |= {ours: float(logs[theirs]) for ours, theirs in names.items() if logs.get(theirs) is not None}
-        if "step_time" in logs:
-            figures["time/update"] = logs["step_time"] - figures.get("time/rollout", 0.0) - figures.get("time/reward", 0.0)
-        self.trainer.folder.log(state.global_step, **figures)
-        self.progress.advance(reward=figures.get("reward/total", float("nan")))
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress.__exit__()
+@dataclass(frozen=True)
+class _Round:
+    rows: list[int]
+    made: tuple
+    rollouts: list[Rollout]
+    table: RewardTable

@@ -1,0 +1,45 @@
+"""What a step of TRL's trainer logs, under our names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers.trainer_callback import TrainerCallback
+
+from vlreward.run import Progress
+
+if TYPE_CHECKING:
+    from vlreward.vlm.trainer import VLGRPOTrainer
+
+
+class Record(TrainerCallback):
+    """Logs each step to the run folder, moves the progress bar, and says when to save."""
+
+    def __init__(self, trainer: VLGRPOTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.progress = Progress("train", args.max_steps, state.global_step)
+        self.progress.__enter__()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_save = state.global_step % self.trainer.config.optim.save_every == 0 or state.global_step == args.max_steps
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        logs = logs or {}
+        if "loss" not in logs:
+            return
+        figures, self.trainer.figures = self.trainer.figures, {}
+        names = {
+            "loss/policy": "loss", "loss/kl": "kl", "entropy": "entropy", "clip_fraction": "clip_ratio/region_mean",
+            "grad_norm": "grad_norm", "lr": "learning_rate", "length": "completions/mean_length",
+            "truncated": "completions/clipped_ratio",
+        }  # fmt: skip
+        figures |= {ours: float(logs[theirs]) for ours, theirs in names.items() if logs.get(theirs) is not None}
+        if "step_time" in logs:
+            figures["time/update"] = logs["step_time"] - figures.get("time/rollout", 0.0) - figures.get("time/reward", 0.0)
+        self.trainer.folder.log(state.global_step, **figures)
+        self.progress.advance(reward=figures.get("reward/total", float("nan")))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.progress.__exit__()
