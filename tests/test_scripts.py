@@ -1,4 +1,4 @@
-"""scripts/environment.sh says in one line why it cannot go on; scripts/demo_summary.py writes the demo's figures."""
+"""scripts/environment.sh says in one line why it cannot go on; demo_summary.py writes the demo's figures; bench_rewards.py its ratios."""
 
 import importlib.util
 import json
@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 TOOLS = "awk basename bash cat cut date df dirname du env grep id mkdir mktemp mv rm sed sh sha256sum tail".split()
@@ -136,3 +137,42 @@ def test_the_demo_s_summary_has_exactly_the_promised_figures(tmp_path):
         "flow": {"object_match": {**iou, "after": 0.7}},
         "seconds": 301.5,
     }
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # the script sets them
+        monkeypatch.setenv(name, "1")
+    threads = torch.get_num_threads()
+    yield importlib.import_module("bench_rewards")
+    torch.set_num_threads(threads)
+
+
+SMALL = ("box_iou", "box_iou_resized", "box_iou_15", "point_in_box", "detection_f1", "detection_map", "table_rms")
+
+
+@pytest.mark.parametrize(
+    "names", [SMALL, *(pytest.param((name,), marks=pytest.mark.slow) for name in ("chart_runs", "chart_match", "ocr_match"))]
+)
+def test_the_speed_of_rewards_is_written_where_both_sides_agree(bench, names, tmp_path, capsys):
+    bench.main(["--only", *names, "--rounds", "1", "--answers", "16", "--json", str(tmp_path / "speed.json")])
+    found = json.loads((tmp_path / "speed.json").read_text())
+    assert tuple(found) == names
+    for row in found.values():
+        assert {"ratio", "low", "high", "peer"} <= set(row)
+        assert 0 < row["low"] <= row["ratio"] <= row["high"]
+        assert row["count"] == (16 if names == SMALL else 2)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(names)
+
+
+def test_speed_is_not_compared_where_the_sides_disagree(bench):
+    case = bench.Case(peer="another", ours=lambda: [1.0, 0.5], theirs=lambda: [1.0, 0.25])
+    with pytest.raises(AssertionError, match=r"the two sides lie 0\.25 apart"):
+        bench.measure("box_iou", case, 1)
+
+
+def test_an_unknown_reward_cannot_be_measured(bench, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        bench.main(["--only", "box_iuo"])
+    assert "box_iuo" in capsys.readouterr().err

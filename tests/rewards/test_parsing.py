@@ -1,3 +1,4 @@
+import math
 import re
 
 import numpy as np
@@ -7,6 +8,10 @@ from hypothesis import strategies as st
 
 from vlreward.rewards.answers import final_answer
 from vlreward.rewards.parsing import read_boxes, read_labelled, read_objects, read_points, read_spans, says_none
+
+
+def points(answer: str) -> list:
+    return read_points([answer])[0].tolist()
 
 
 def boxes(answer: str) -> list[list[float]]:
@@ -111,10 +116,24 @@ def test_truncated_json_keeps_every_complete_object():
         ("[10, 20, 30, 40]", [[20, 30]]),
         ("20, 30", []),
         ("", []),
+        ("[1, 2, 3, 4] and (5, 6)", [[5, 6]]),
+        ("(.5, +6), (05, 1e999)", [[0.5, 6], [5, math.inf]]),
+        ("(\uff11, 2)", [[1, 2]]),
     ],
 )
 def test_points_and_the_centres_of_boxes(answer, wanted):
-    assert read_points(answer).tolist() == wanted
+    numbers, counts = read_points([answer])
+    assert numbers.tolist() == wanted
+    assert counts.tolist() == [len(wanted)]
+
+
+def test_the_points_of_many_answers_are_those_of_each():
+    plain = ["(20, 30)", "", "[1, 2] [3, 4.5]", "none"]
+    for answers in (plain, [*plain, "[10, 20, 30, 40]"], [*plain, "(.5, 6)"], ["", ""], []):
+        numbers, counts = read_points(answers)
+        alone = [read_points([answer])[0] for answer in answers]
+        assert counts.tolist() == [len(points) for points in alone]
+        np.testing.assert_array_equal(numbers, np.concatenate([np.empty((0, 2)), *alone]))
 
 
 @pytest.mark.parametrize(
@@ -160,5 +179,5 @@ def test_the_final_answer_is_the_last_complete_one(text):
 def test_reading_a_long_text_takes_no_more_than_linear_time(piece):
     """Fails by never ending."""
     text = piece * 20_000
-    for read in (boxes, read_points, labelled, read_objects, read_spans, says_none, final_answer):
+    for read in (boxes, points, labelled, read_objects, read_spans, says_none, final_answer):
         read(text)

@@ -96,3 +96,9 @@ def test_any_answer_stays_in_bounds_and_junk_behind_it_never_helps(text):
         assert 0 <= score(text, measure=measure) <= 1
     entries = read_ranking("1, 3")
     assert score(", ".join([*entries, "99"])) <= score(", ".join(entries))
+
+
+@given(st.lists(st.sampled_from([0.0, 0.0, 1.0, 2.0, 3.5]), min_size=2, max_size=9).filter(any), st.sampled_from([None, 1, 3]))
+def test_graded_gains_agree_with_torchmetrics(gains, k):
+    theirs = retrieval_normalized_dcg(torch.arange(len(gains), 0, -1).float(), torch.tensor(gains), top_k=k).item()
+    assert ranking_quality(gains, [gain for gain in gains if gain > 0], "ndcg", k) == pytest.approx(theirs, abs=1e-6)

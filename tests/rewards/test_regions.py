@@ -190,3 +190,20 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch, rollout):
 def test_reading_the_package_imports_neither_library():
     code = "import sys, vlreward.rewards.regions; print([m for m in ('shapely', 'faster_coco_eval') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_polygons_agree_with_the_clipper_library(rollout):
+    clipper = pytest.importorskip("pyclipper")
+    rng, scale = np.random.default_rng(0), 2**24
+
+    def area(kind: int, *polygons: np.ndarray) -> float:
+        paths = clipper.Pyclipper()
+        for polygon, side in zip(polygons, (clipper.PT_SUBJECT, clipper.PT_CLIP), strict=True):
+            paths.AddPath(np.rint(polygon * scale).astype(int).tolist(), side, True)
+        return sum(clipper.Area(path) for path in paths.Execute(kind))
+
+    for _ in range(100):
+        turns, reach = np.sort(rng.uniform(0, 2 * np.pi, (2, 6)), 1), rng.uniform(3, 9, (2, 6))
+        first, second = 10 + np.stack([reach * np.cos(turns), reach * np.sin(turns)], -1)
+        wanted = area(clipper.CT_INTERSECTION, first, second) / area(clipper.CT_UNION, first, second)
+        assert score(PolygonIoU(), rollout, str(first.tolist()), polygons=[second.tolist()]) == pytest.approx(wanted, abs=1e-6)

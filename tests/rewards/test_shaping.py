@@ -150,7 +150,7 @@ def test_clipped_steps_never_earn_and_repeating_one_does_not_pay():
 
 def test_step_differences_add_up_to_the_first_step_whatever_follows():
     delta = StepDelta(of=StepsOf())
-    assert scores(delta, "0.7", "0.7,0.1", "0.7,0.9,0.9,0.9,0.2") == pytest.approx([0.7, 0.7, 0.7])
+    assert scores(delta, "0.7", "0.7,0.1", "0.7,0.9,0.9,0.9,0.2", "") == pytest.approx([0.7, 0.7, 0.7, 0])
     output = delta.score(rollouts("0.7,0.1,0.4"))
     assert [segment.reward for segment in output.segments[0]] == pytest.approx([0.6, -0.3, 0.4])
     assert [segment.start for segment in output.segments[0]] == [0, 4, 8], "in the order of the text"

@@ -1,6 +1,7 @@
 import random
 
 import pytest
+import shapely
 
 from vlreward.rewards.spans import TemporalIoU, span_iou
 
@@ -80,3 +81,14 @@ def test_no_answer_leaves_the_bounds_or_breaks(rollout, hostile):
     output = TemporalIoU().score([rollout(text, spans=[[10, 20], [30, 32]]) for text in hostile])
     assert not any(output.errors)
     assert ((output.scores >= 0) & (output.scores <= 1)).all()
+
+
+def test_unions_of_spans_agree_with_shapely():
+    rng = random.Random(0)
+    for _ in range(500):
+        sides = [
+            [(start, start + rng.randint(1, 3000) / 100) for start in (rng.randint(0, 6000) / 100 for _ in range(rng.randint(1, 4)))]
+            for _ in "ab"
+        ]
+        first, second = (shapely.unary_union([shapely.box(start, 0, end, 1) for start, end in spans]) for spans in sides)
+        assert span_iou(*sides) == pytest.approx(first.intersection(second).area / first.union(second).area, abs=1e-12)

@@ -5,7 +5,9 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import linear_sum_assignment
+from torchvision.ops import box_iou
 
 from vlreward.rewards.overlap import overlap
 from vlreward.rewards.tracks import MAX_TRACKS, Hota, TubeIoU, hota, laid_out, read_tracks, wanted_tracks
@@ -183,3 +185,27 @@ def test_no_answer_leaves_the_bounds_or_breaks(rollout, hostile, reward):
     output = reward.score([rollout(text, tubes=STILL) for text in hostile])
     assert not any(output.errors)
     assert ((output.scores >= 0) & (output.scores <= 1)).all()
+
+
+def test_tubes_agree_with_a_loop_over_frames_and_all_permutations(rollout):
+    rng = random.Random(0)
+    for _ in range(100):
+        frames, sizes = rng.randint(1, 5), (rng.randint(1, 3), rng.randint(1, 3))
+        answered, wanted = (
+            [[random_box(rng) if rng.random() < 0.8 or not frame else None for _ in range(things)] for frame in range(frames)]
+            for things in sizes
+        )
+        value = np.zeros((max(sizes), max(sizes)))
+        for i, j in itertools.product(range(sizes[0]), range(sizes[1])):
+            pairs = [(first[i], second[j]) for first, second in zip(answered, wanted) if first[i] or second[j]]
+            shared = [box_iou(*(torch.tensor([box], dtype=torch.float64) for box in pair)).item() for pair in pairs if all(pair)]
+            value[i, j] = sum(shared) / len(pairs)
+        best = max(sum(value[i, j] for i, j in enumerate(order)) for order in itertools.permutations(range(max(sizes)))) / max(sizes)
+        said = [{"frame": f, "id": i, "bbox_2d": box} for f, row in enumerate(answered) for i, box in enumerate(row) if box]
+        output = TubeIoU().score([rollout(f"<answer>{json.dumps(said)}</answer>", tubes=wanted)])
+        assert output.scores.item() == pytest.approx(best, abs=1e-12)
+
+
+def random_box(rng: random.Random) -> list[int]:
+    x, y = rng.randint(0, 9), rng.randint(0, 9)
+    return [x, y, x + rng.randint(1, 9), y + rng.randint(1, 9)]

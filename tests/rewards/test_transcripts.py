@@ -4,6 +4,7 @@ import jiwer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
 from torchmetrics.functional.text import char_error_rate, word_error_rate
 
 from vlreward.rewards.transcripts import (
@@ -124,3 +125,25 @@ def test_any_answer_stays_in_bounds(text, wanted):
     for wrapped in (text, f"<answer>{text}</answer>"):
         assert all(0 <= score(reward, wrapped, wanted) <= 1 for reward in ALL)
         assert 0 <= score(Anls(), wrapped, f"x{wanted}") <= 1
+
+
+@given(plain, plain)
+def test_word_f1_agrees_with_rouge_on_plain_words(answer, wanted):
+    """In order it is ROUGE-L, in any order ROUGE-1."""
+    answer, wanted = ("".join(c for c in text.lower() if c in "abcdxz9 ") for text in (answer, wanted))
+    theirs = RougeScorer(["rouge1", "rougeL"]).score(wanted, answer)
+    if words(answer) or words(wanted):
+        assert word_f1(words(answer), words(wanted)) == pytest.approx(theirs["rougeL"].fmeasure, abs=1e-12)
+        assert word_f1(words(answer), words(wanted), "free") == pytest.approx(theirs["rouge1"].fmeasure, abs=1e-12)
+
+
+@given(plain, plain)
+def test_anls_agrees_with_a_plain_table_of_edit_distances(answer, wanted):
+    rows = [list(range(len(wanted) + 1))]
+    for i, letter in enumerate(answer.casefold(), start=1):
+        rows.append([i])
+        for j, other in enumerate(wanted.casefold(), start=1):
+            rows[i].append(min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (letter != other)))
+    similarity = 1 - rows[-1][-1] / max(len(answer), len(wanted))
+    expected = similarity if similarity > 0.5 + 1e-12 else 0.0
+    assert score(Anls(), f"<answer>{answer}</answer>", wanted) == pytest.approx(expected, abs=1e-12)

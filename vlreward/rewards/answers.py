@@ -18,11 +18,20 @@ OPEN, CLOSE = "<answer>", "</answer>"
 
 def final_answer(text: str) -> tuple[str, int, int] | None:
     """What stands in the last complete `<answer>...</answer>`, with its character span; None without one."""
+    found = split_answer(text)
+    if found is None:
+        return None
+    start = len(found[0]) + len(OPEN)
+    return found[1].strip(), start, start + len(found[1])
+
+
+def split_answer(text: str) -> tuple[str, str] | None:
+    """What stands before the last complete `<answer>...</answer>`, and what stands in it; None without one."""
     head, opened, tail = text.rpartition(OPEN)
     while opened:
         inside, closed, _ = tail.partition(CLOSE)
         if closed:
-            return inside.strip(), len(head) + len(OPEN), len(head) + len(OPEN) + len(inside)
+            return head, inside
         head, opened, tail = head.rpartition(OPEN)
     return None
 

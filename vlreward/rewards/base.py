@@ -65,7 +65,7 @@ class Reward:
         """Judge B rollouts: skips those that lack what the reward needs, contains failures, checks bounds."""
         self.prepare(device)
         missing = {row for need in self.needs for row in lacking(rollouts, need)}
-        rows = [row for row in range(len(rollouts)) if row not in missing]
+        rows = [row for row in range(len(rollouts)) if row not in missing] if missing else range(len(rollouts))
         chosen = [rollouts[row] for row in rows] if missing else rollouts
         try:
             output = self.batch(chosen) if chosen else RewardOutput(scores=torch.zeros(0, dtype=torch.float64))
@@ -86,9 +86,9 @@ class Reward:
     def _check(self, output: RewardOutput) -> None:
         low, high = self.bounds
         slack = 1e-6 * max(1.0, high - low if math.isfinite(high - low) else 1.0)
-        scores = output.scores.detach()
-        for i in ((scores < low - slack) | (scores > high + slack)).nonzero().flatten().tolist():
-            output.errors[i] = output.errors[i] or f"scored {scores[i].item():g}, outside of its bounds [{low:g}, {high:g}]"
+        for i, score in enumerate(output.scores.tolist()):
+            if score < low - slack or score > high + slack:
+                output.errors[i] = output.errors[i] or f"scored {score:g}, outside of its bounds [{low:g}, {high:g}]"
         if any(output.errors):
             output.scores = output.scores.masked_fill(output.broken, float("nan"))
 

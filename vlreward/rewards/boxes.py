@@ -13,7 +13,7 @@ import torch
 
 from vlreward.errors import DataError
 from vlreward.registry import register
-from vlreward.rewards.answers import final_answer
+from vlreward.rewards.answers import split_answer
 from vlreward.rewards.frames import Framed, distinct
 from vlreward.rewards.matching import Boxes, Pairs
 from vlreward.rewards.overlap import LOWEST, Graded, Measure, overlap, valid
@@ -91,10 +91,11 @@ class BoxReward(Framed):
         firsts, index = distinct(rollouts)
         wanted, wrong = self.wanted(firsts, empty)
         scales, sizes, errors = self.scales(firsts)
-        wanted, sizes, rows = wanted.take(index), sizes[index], listed.rows
-        boxes, limits = listed.xyxy, np.tile(sizes, 2)[rows]
+        wanted, sizes, rows = wanted.take(index), sizes.take(index, 0), listed.rows
+        boxes, limits = listed.xyxy, np.concatenate([sizes, sizes], 1).take(rows, 0)
         if self.frame != "pixels":
-            boxes = boxes * np.tile(scales[index], 2)[rows]
+            with np.errstate(over="ignore"):  # a number near the largest float becomes infinite, which is cut off or invalid below
+                boxes = boxes * np.tile(scales[index], 2)[rows]
         if points:
             sound = np.all(np.isfinite(boxes) & (boxes >= 0) & (boxes <= limits), axis=1)
         else:
@@ -166,7 +167,7 @@ class BoxIoU(Graded, BoxReward):
 
 def answer_texts(rollouts: Sequence[Rollout]) -> list[str | None]:
     """[B] what stands in the last answer tags, None without them"""
-    return [answer[0] if answer else None for answer in (final_answer(rollout.text or "") for rollout in rollouts)]
+    return [found[1].strip() if (found := split_answer(rollout.text or "")) else None for rollout in rollouts]
 
 
 def wanted_boxes(rollouts: Sequence[Rollout], empty: bool = False) -> tuple[Boxes, list[str | None]]:

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -40,10 +40,13 @@ class Points:
     keys: list[str]
     """'row header column header' in lower case"""
     values: list[str]
-    numbers: np.ndarray
-    """[N] the values as numbers; NaN for text"""
     count: int
     """Points in the table, of which the lists may hold fewer."""
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """[N] the values as numbers; NaN for text"""
+        return np.array([number(value) for value in self.values], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,10 @@ class Table:
         if len(rows) > 1:
             headers = [f" {header}" for header in rows[0][1:]]
             for row in rows[1:]:
-                found.update((row[0] + header, cell) for header, cell in zip(headers, row[1:], strict=False))
+                found.update(zip([row[0] + header for header in headers], row[1:], strict=False))
         keys = [key[:MAX_CELL] for key in itertools.islice(found, MAX_POINTS)]
         values = [value[:MAX_CELL] for value in itertools.islice(found.values(), MAX_POINTS)]
-        return Points(keys, values, np.array([number(value) for value in values], dtype=np.float64), len(found))
+        return Points(keys, values, len(found))
 
     def numbers(self) -> np.ndarray:
         """[N] every cell that is a number, in reading order."""
@@ -121,7 +124,7 @@ def precision_recall(target: Points, answer: Points, text_theta: float, number_t
     """Relative mapping similarity of two sets of points: keys matched one to one, each pair worth key times value similarity."""
     if not target.count or not answer.count:
         return float(not answer.count), float(not target.count)
-    distance = cdist(target.keys, answer.keys, scorer=Levenshtein.normalized_distance, dtype=np.float64)
+    distance = cdist(target.keys, answer.keys, scorer=Levenshtein.normalized_distance, score_cutoff=text_theta, dtype=np.float64)
     rows, columns = (distance < text_theta).nonzero()
     if not len(rows):
         return 0.0, 0.0

@@ -47,20 +47,20 @@ class DetectionReward(BoxReward):
         """The labelled boxes of B answers and targets."""
         texts = answer_texts(rollouts)
         labels, numbers, counts = read_labelled([text or "" for text in texts])
-        codes = np.array([self._code(label) for label in labels], dtype=np.int64) if self.classes else None
+        codes = self._codes(labels) if self.classes else None
         listed = Boxes(xyxy=numbers, counts=counts, labels=codes)
         return self.framed(rollouts, texts, listed, empty=True)
 
     def wanted(self, rollouts: Sequence[Rollout], empty: bool) -> tuple[Boxes, list[str | None]]:
         boxes, errors = wanted_boxes(rollouts, empty)
         if self.classes:
-            codes: list[int] = []
+            names: list[str] = []
             for i, (rollout, count) in enumerate(zip(rollouts, boxes.counts.tolist(), strict=True)):
                 labels = rollout.sample.target["labels"]
                 if errors[i] is None and (not _texts(labels) or len(labels) != count):
                     errors[i] = f"target.labels is {labels!r}, expected a text for each of the {count} boxes"
-                codes += [0] * count if errors[i] else [self._code(label) for label in labels]
-            boxes.labels = np.array(codes, dtype=np.int64)
+                names += [""] * count if errors[i] else labels
+            boxes.labels = self._codes(names)
         return boxes, errors
 
     def pairs(self, case: BoxAnswers) -> tuple[Pairs, np.ndarray]:
@@ -88,9 +88,11 @@ class DetectionReward(BoxReward):
         nothing = (case.wanted.counts == 0) & (case.written == 0)
         return np.array([bool(none) and says_none(text or "") for none, text in zip(nothing, case.texts, strict=True)])
 
-    def _code(self, label: str) -> int:
-        name = _plain(label)
-        return _digest(self._aliases.get(name, name))
+    def _codes(self, labels: Sequence[str]) -> np.ndarray:
+        """[N] numbers that are equal where labels are"""
+        names = {label: _plain(label) for label in set(labels)}
+        codes = {label: _digest(self._aliases.get(name, name)) for label, name in names.items()}
+        return np.fromiter(map(codes.__getitem__, labels), np.int64, len(labels))
 
 
 @dataclass(kw_only=True)

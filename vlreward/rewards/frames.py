@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -90,9 +91,9 @@ class Framed(Reward):
 def distinct(rollouts: Sequence[Rollout]) -> tuple[list[Rollout], np.ndarray]:
     """One rollout of each sample and picture, and [B] which of them each rollout is like: targets need reading once per group."""
     keys = [id(rollout.sample if rollout.made is None else rollout) for rollout in rollouts]
-    firsts = dict(zip(reversed(keys), reversed(rollouts), strict=True))
-    places = {key: place for place, key in enumerate(firsts)}
-    return list(firsts.values()), np.array([places[key] for key in keys], dtype=np.int64)
+    some = dict(zip(keys, rollouts, strict=True))
+    places = dict(zip(some, itertools.count()))
+    return list(some.values()), np.fromiter(map(places.__getitem__, keys), np.int64, len(keys))
 
 
 def picture_size(rollout: Rollout) -> tuple[float, float] | None:

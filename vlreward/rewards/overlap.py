@@ -20,7 +20,9 @@ STEPS = np.linspace(0.5, 0.95, 10)
 
 def valid(boxes: np.ndarray) -> np.ndarray:
     """[N] whether each box [N,4] is finite and has x1 < x2 and y1 < y2."""
-    return np.all(np.isfinite(boxes), axis=-1) & np.all(boxes[..., :2] < boxes[..., 2:], axis=-1)
+    low, high = boxes[..., :2], boxes[..., 2:]
+    sound = (low > -np.inf) & (low < high) & (high < np.inf)
+    return sound[..., 0] & sound[..., 1]
 
 
 def overlap(first: np.ndarray, second: np.ndarray, measure: Measure = "iou") -> np.ndarray:

@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ import numpy as np
 NUMBER = r"[-+]?+(?:\d++\.?+\d*+|\.\d++)(?:[eE][-+]?+\d++)?+"
 PAIR = rf"\s*+{NUMBER}\s*+,\s*+{NUMBER}\s*+"
 BOX = re.compile(rf"[\[(]({PAIR}(?:,|[\])]\s*+,\s*+[\[(]){PAIR})[\])]")
-LIST = re.compile(r"[\[(]([-+.\deE,\s]++)[\])]")
+ITEMS = r"([-+.,eE0-9 \d\s]++)[\])]"  # 0-9 and the blank are in \d and \s too, but are told twice as fast so
+LIST, BRACKETED = re.compile(r"[\[(]" + ITEMS), re.compile(r"\[" + ITEMS)
 POINT = re.compile(rf"[\[(]({PAIR})[\])]")
 FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 OBJECT = re.compile(r"\{[^{}]*+\}")
@@ -41,26 +42,23 @@ def read_boxes(answers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
     Numbers are as written: any sign and order, infinite where too large for a float.
     """
-    found = [LIST.findall(answer) for answer in answers]
-    lists = list(itertools.chain.from_iterable(found))
-    try:  # nearly always an answer's lists are plain ones of four numbers, which this reads twice as fast
-        numbers = _json_numbers(lists) if {text.count(",") for text in lists} == {3} else None
-    except (ValueError, OverflowError):
-        numbers = None
-    if numbers is None:
-        found = [BOX.findall(answer) for answer in answers]
-        numbers = _numbers(itertools.chain.from_iterable(found))
-    return numbers.reshape(-1, 4), np.array(list(map(len, found)), dtype=np.int64)
+    plain = _plain_lists(answers, 4)
+    if plain is not None:
+        return plain
+    found = [BOX.findall(answer) for answer in answers]
+    return _numbers(itertools.chain.from_iterable(found)).reshape(-1, 4), _lengths(found)
 
 
-def read_points(answer: str) -> np.ndarray:
-    """[N,2] every `[x, y]` or `(x, y)` of an answer; without any, the centres of its boxes `[x1, y1, x2, y2]`."""
-    points = _numbers(POINT.findall(answer)).reshape(-1, 2)
-    if len(points):
-        return points
-    boxes = read_boxes([answer])[0]
-    with np.errstate(invalid="ignore"):  # infinite on both sides
-        return (boxes[:, :2] + boxes[:, 2:]) / 2
+def read_points(answers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """[N,2] every `[x, y]` or `(x, y)` of B answers, one answer after the other, and [B] how many each has.
+
+    Of an answer without any, the centres of its boxes `[x1, y1, x2, y2]`.
+    """
+    plain = _plain_lists(answers, 2)
+    if plain is not None:
+        return plain
+    found = [_points_or_centres(answer) for answer in answers]
+    return np.concatenate([np.empty((0, 2)), *found]), _lengths(found)
 
 
 def read_labelled(answers: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -73,7 +71,7 @@ def read_labelled(answers: Sequence[str]) -> tuple[list[str], np.ndarray, np.nda
     parsed = iter(_parsed(list(itertools.chain.from_iterable(found))))
     rows = [list(itertools.islice(parsed, len(texts))) or _from_text(answer) for texts, answer in zip(found, answers, strict=True)]
     entries = list(itertools.chain.from_iterable(rows))
-    return [label_of(entry) for entry in entries], _boxes(entries), np.array(list(map(len, rows)), dtype=np.int64)
+    return [label_of(entry) for entry in entries], _boxes(entries), _lengths(rows)
 
 
 def read_objects(answer: str) -> list[dict[str, Any]]:
@@ -118,6 +116,34 @@ def unfenced(answer: str) -> str:
     """An answer without the ```json fence that it may stand in."""
     match = FENCE.fullmatch(answer.strip())
     return match.group(1) if match else answer.strip()
+
+
+def _plain_lists(answers: Sequence[str], size: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """[N,size] the lists of numbers in B answers, and [B] how many each has; None unless every list is one of `size` JSON numbers.
+
+    Nearly always it is, and is read so in half of the time.
+    """
+    found = [(LIST if "(" in answer else BRACKETED).findall(answer) for answer in answers]
+    lists = list(itertools.chain.from_iterable(found))
+    if {text.count(",") for text in lists} != {size - 1}:
+        return None
+    try:
+        return _json_numbers(lists).reshape(-1, size), _lengths(found)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _lengths(found: Sequence[Sized]) -> np.ndarray:
+    return np.fromiter(map(len, found), np.int64, len(found))
+
+
+def _points_or_centres(answer: str) -> np.ndarray:
+    points = _numbers(POINT.findall(answer)).reshape(-1, 2)
+    if len(points):
+        return points
+    boxes = read_boxes([answer])[0]
+    with np.errstate(invalid="ignore"):  # infinite on both sides
+        return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
 def _numbers(found: Iterable[str]) -> np.ndarray:

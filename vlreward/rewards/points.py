@@ -39,9 +39,8 @@ class PointInBox(BoxReward):
 
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         texts = answer_texts(rollouts)
-        found = [read_points(text or "") for text in texts]
-        written = np.array([len(points) for points in found])
-        points = np.tile(np.concatenate(found), 2)
+        found, written = read_points([text or "" for text in texts])
+        points = np.concatenate([found, found], 1)
         case = self.framed(rollouts, texts, Boxes(xyxy=points, counts=written), points=True)
         pairs = Pairs.of(case.answered.counts, case.wanted.counts)
         point, box = case.answered.xyxy[pairs.answered, :2], case.wanted.xyxy[pairs.wanted]

@@ -222,4 +222,4 @@ class StepDelta(Steps):
     """
 
     def steps(self, rewards: list[float]) -> list[float]:
-        return [reward - following for reward, following in zip(rewards, [*rewards[1:], 0.0], strict=True)]
+        return [reward - following for reward, following in zip(rewards, [*rewards, 0.0][1:], strict=True)]

@@ -155,7 +155,8 @@ def read_tracks(answer: str) -> list[tuple[int | None, str, list[float]]]:
 
 def laid_out(found: list[tuple[int | None, str, list[float]]], frames: int, scale: np.ndarray, limit: np.ndarray) -> Tracks:
     """Boxes that were read as tracks over a clip, brought to pixels by `scale` [4] and clipped to [0, `limit` [4]]."""
-    pixels = np.clip(np.array([box for _, _, box in found]) * scale, 0, limit)
+    with np.errstate(over="ignore"):  # a number near the largest float becomes infinite, which is cut off here
+        pixels = np.clip(np.array([box for _, _, box in found]) * scale, 0, limit)
     pixels = np.where(valid(pixels)[:, None], pixels, np.nan)
     tracks: dict[str, list[tuple[int, list[float]]]] = {}
     for (frame, name, _), box in zip(found, np.nan_to_num(pixels, nan=-1).tolist(), strict=True):

@@ -1,0 +1,426 @@
+"""For every registered reward: tasks that are in order, with an answer that is right, and the settings to judge them in.
+
+A new reward needs an entry in CASES.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from vlreward.data.media import Picture
+from vlreward.models.detector import Detection, Detector
+from vlreward.models.ocr import Line, Reader
+from vlreward.registry import find
+from vlreward.rewards.base import Reward
+from vlreward.rewards.frames import Resize
+from vlreward.types import RewardOutput, Segment
+
+ROOT = Path(__file__).parents[2]
+VLM, CLIP = str(ROOT / "assets/tiny-vlm"), str(ROOT / "assets/tiny-clip")
+ALL = 20_000
+Keys = dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class Case:
+    """How one reward is put to the test."""
+
+    tasks: list[tuple[dict[str, Any], str]]
+    """Targets, each with what stands in the tags of a right answer."""
+    settings: list[Keys] = field(default_factory=lambda: [{}])
+    """Keys of the reward; the answers are dealt out to them."""
+    count: int = ALL
+    """Answers that are judged by default; the slow test takes ALL."""
+    fewer: str = ""
+    """Why `count` is less than ALL."""
+    nan: str = ""
+    """When a score is NaN although nothing that the reward needs is missing."""
+    pictures: Callable[[random.Random], Picture] | None = None
+    """What is judged where it is no text."""
+
+
+@dataclass(kw_only=True)
+class Steps(Reward):
+    """Words that end in s are steps: the share of vowels is the reward of each. In [0, 1]."""
+
+    kind = "steps"
+    needs = ("text",)
+
+    def batch(self, rollouts):
+        segments = [
+            [Segment(start=i, end=i + 1, reward=len(word) % 7 / 3 - 1) for i, word in enumerate((rollout.text or "").split()[:8])]
+            for rollout in rollouts
+        ]
+        return RewardOutput(scores=torch.zeros(len(rollouts), dtype=torch.float64), segments=segments)
+
+
+@dataclass(kw_only=True)
+class Sees(Detector):
+    """Finds whatever, from a seed: boxes, kinds, colours and confidences at random, for every picture others."""
+
+    seed: int = 0
+
+    def detect(self, pictures, labels):
+        rng = random.Random(self.seed)
+        self.seed += 1
+        return [[self.thing(rng, asked) for _ in range(rng.choice((0, 1, 1, 2, 3, 5, 20)))] for asked in labels]
+
+    def thing(self, rng, asked):
+        label = rng.choice([*asked, "circle", "elephant", ""])
+        corners = [rng.choice((0.0, -5.0, 1e9, rng.uniform(0, 96), rng.uniform(0, 96))) for _ in range(4)]
+        return Detection(label, rng.choice(("red", "blue", "green")), tuple(corners), rng.choice((0.0, 1.0, rng.random())))
+
+
+@dataclass(kw_only=True)
+class Reads(Reader):
+    """Reads whatever, from a seed."""
+
+    kind = "reads"
+    seed: int = 0
+
+    def read(self, pictures):
+        rng = random.Random(self.seed)
+        self.seed += 1
+        words = ("OPEN", "OPEN 24", "0PEN", "红色", "", " ", "\ud83d", "ﬁ", "ß" * 30, "e\u0301\u0327", "O P E N", "\0", "open open open")
+        return [[self.line(rng, rng.choice(words)) for _ in range(rng.choice((0, 1, 1, 2, 5)))] for _ in pictures]
+
+    def line(self, rng, text):
+        options = tuple({character: rng.choice((0.0, 1.0, rng.random())), "0": 0.01} for character in text) if rng.random() < 0.5 else ()
+        return Line(text, (0.0, 0.0, 9.0, 9.0), rng.random(), options)
+
+
+def noise(rng: random.Random) -> Picture:
+    """A picture of coloured blocks and noise, or of one colour."""
+    side = rng.choice((7, 32, 96))
+    generator = torch.Generator().manual_seed(rng.randrange(2**31))
+    pixels = torch.rand(3, side, side, generator=generator)
+    if rng.random() < 0.7:
+        x, y = rng.randrange(side), rng.randrange(side)
+        pixels = torch.ones(3, side, side) * rng.choice((0, 1))
+        pixels[:, y : y + side // 3, x : x + side // 3] = torch.rand(3, 1, 1, generator=generator)
+    return Picture(pixels)
+
+
+_PAGE = Picture(Image.new("RGB", (96, 96), "white"))
+
+
+def page(rng: random.Random) -> Picture:
+    """A white page; what is on it, a fake judge makes up."""
+    return _PAGE
+
+
+def made(kind: str, **keys: Any) -> Reward:
+    return find("rewards", kind)(**keys)
+
+
+def exact() -> Reward:
+    return made("exact_match")
+
+
+def words() -> Reward:
+    return made("word_f1")
+
+
+BOXES = [
+    ({"boxes": [[10, 10, 30, 30]], "labels": ["cat"], "size": [100, 80]}, '[{"bbox_2d": [10, 10, 30, 30], "label": "cat"}]'),
+    (
+        {"boxes": [[10, 10, 30, 30], [50, 40, 90, 70]], "labels": ["cat", "red dog"], "size": [640, 480]},
+        '[{"bbox_2d": [10, 10, 30, 30], "label": "cat"}, {"bbox_2d": [50, 40, 90, 70], "label": "red dog"}]',
+    ),
+    (
+        {"boxes": [[0, 0, 4, 4], [0, 0, 4, 4.5], [1, 1, 3, 3]], "labels": ["cat"] * 3, "size": [9, 9]},
+        "cat [0, 0, 4, 4], cat [0, 0, 4, 4.5], cat [1, 1, 3, 3]",
+    ),
+    ({"boxes": [[1.5, 2.25, 1e4, 1e4]], "labels": ["cat"], "size": [20000, 20000]}, "cat <|box_start|>(1.5,2.25),(10000,10000)<|box_end|>"),
+    (
+        {"boxes": [[9 * i, 9 * i, 9 * i + 9, 9 * i + 9] for i in range(9)], "labels": list("abcabcabc"), "size": [81, 81]},
+        ", ".join(f"{'abc'[i % 3]} [{9 * i}, {9 * i}, {9 * i + 9}, {9 * i + 9}]" for i in range(9)),
+    ),
+]
+EMPTY_BOXES = [({"boxes": [], "labels": [], "size": [100, 80]}, "none")]
+FRAMES = [{"frame": frame} for frame in ("pixels", "thousand", "unit")] + [{"frame": "resized", "resize": Resize()}]
+FORMS = [{}, {"form": "hit", "floor": 0.5}, {"form": "soft", "floor": 0.3}, {"form": "steps"}]
+CLASSES = [{}, {"frame": "thousand"}, {"classes": False}, {"aliases": {"kitty": "cat"}}]
+MASKS = [
+    ({"masks": [{"size": [2, 2], "counts": [0, 2, 2]}]}, '{"size": [2, 2], "counts": [0, 2, 2]}'),
+    (
+        {"masks": [{"size": [3, 4], "counts": [1, 4, 2, 5]}, {"size": [3, 4], "counts": [12]}]},
+        '{"size": [3, 4], "counts": [1, 4, 2, 5]} {"size": [3, 4], "counts": [12]}',
+    ),
+    ({"masks": {"size": [2, 2], "counts": "022"}}, '[{"size": [2, 2], "counts": "022"}]'),
+]
+POLYGONS = [
+    ({"polygons": [[[0, 0], [4, 0], [0, 4]]]}, "[[0, 0], [4, 0], [0, 4]]"),
+    (
+        {"polygons": [[[10, 10], [30, 10], [30, 30]], [[0, 0], [5, 5], [0, 5], [5, 0]]], "size": [40, 40]},
+        "[(10, 10), (30, 10), (30, 30)], [0, 0, 5, 5, 0, 5, 5, 0]",
+    ),
+]
+TUBES = [
+    ({"tubes": [[[0, 0, 4, 4]], [[0, 0, 4, 4]]], "size": [20, 20]}, "frame 0: [0, 0, 4, 4]\nframe 1: [0, 0, 4, 4]"),
+    (
+        {"tubes": [[[i, 0, i + 4, 4], [0, 9, 5, 15] if i % 2 else None] for i in range(4)], "size": [20, 20]},
+        "["
+        + ", ".join(
+            f'{{"frame": {i}, "id": {k}, "bbox_2d": {box}}}'
+            for i in range(4)
+            for k, box in ((1, [i, 0, i + 4, 4]), (2, [0, 9, 5, 15]))
+            if k == 1 or i % 2
+        )
+        + "]",
+    ),
+]
+SPANS = [
+    ({"spans": [[15, 25]]}, "15 - 25"),
+    ({"spans": [[0, 5.5], [60, 62]], "duration": 70}, "from 0 to 5.5, 1:00 - 1:02"),
+    ({"spans": [], "duration": 70}, "none"),
+]
+CHANGES = [
+    ({"changes": [[3, "color", "red"]]}, "(3, color, red)"),
+    (
+        {"changes": [["cat", "size", "large"], [1, "x", "4.0"]]},
+        '[{"object": "cat", "attribute": "size", "value": "large"}, {"object": 1, "attribute": "x", "value": 4}]',
+    ),
+]
+TEXTS = [
+    ({"text": "OPEN 24"}, "OPEN 24"),
+    ({"text": "open at ten daily\nclosed on Monday"}, "open at ten daily closed on Monday"),
+    ({"text": "红色 circle ﬁ"}, "红色 circle fi"),
+    ({"text": ""}, ""),
+]
+ANSWERS = [
+    ({"answer": "red"}, "red"),
+    ({"answer": ["Paris", "Paris France"]}, "Paris"),
+    ({"answer": "The cat sat down. It is red."}, "The cat sat down. It is red."),
+]
+NUMERIC = [
+    ({"answer": 7}, "7"),
+    ({"answer": "2 km"}, "2000 m"),
+    ({"answer": "1,200"}, "1.2e3"),
+    ({"answer": "50%"}, "50%"),
+    ({"answer": "20 °C"}, "68 °F"),
+]
+CHARTS = [
+    ({"answer": 1000}, "1,030"),
+    ({"answer": "1999"}, "1999"),
+    ({"answer": ["50%", "a, b, 3"]}, "3, b, a"),
+    ({"answer": "Red line"}, "red line"),
+    ({"answer": 0}, "0"),
+]
+COUNTS = [({"answer": 4}, "four"), ({"answer": "two dozen"}, "24"), ({"answer": 0}, "none")]
+CHOICES = [
+    ({"answer": "B", "choices": ["a cat", "a dog"]}, "(B) a dog"),
+    ({"answer": "C"}, "The answer is C"),
+    ({"answer": "A", "choices": ["1", "2", "3"]}, "A"),
+]
+TABLES = [
+    ({"table": "x | y\na | 20"}, "x | y\na | 20"),
+    ({"table": "title | Sales\nyear | q1 | q2\n2001 | 1,000 | 5%\n2002 | -3 | 0"}, "year | q1 | q2\n2001 | 1,000 | 5%\n2002 | -3 | 0"),
+    ({"table": "| k | v |\n|---|---|\n| a | 1 |\n| b | red |"}, "| k | v |\n|---|---|\n| a | 1 |\n| b | red |"),
+]
+GRIDS = [
+    ({"table": "| a | b |\n|---|---|\n| 1 | 2 |"}, "| a | b |\n|---|---|\n| 1 | 2 |"),
+    (
+        {"table": "<table><thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><td colspan=2>c</td></tr></tbody></table>"},
+        "<table><thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><td colspan=2>c</td></tr></tbody></table>",
+    ),
+]
+CODE = """import matplotlib.pyplot as plt
+fig, ax = plt.subplots()
+ax.bar(['a', 'b'], [10, 20], color=['red', '#00ff00'], label='x')
+ax.set_title('Sales')
+ax.legend()"""
+CODES = [
+    ({"code": "plt.bar(['x', 'y'], [10, 20])"}, "plt.bar(['x', 'y'], [10, 20])"),
+    ({"code": CODE}, f"```python\n{CODE}\n```"),
+    ({"code": CODE, "table": "a | 10\nb | 20"}, CODE),
+    ({"code": "plt.plot(x, y)"}, "plt.plot(x, y)"),
+]
+DRAWN = [
+    ({"code": CODE}, f"```python\n{CODE}\n```"),
+    ({"code": "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2])"}, "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2])"),
+]
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10">'
+    '<rect x="1" y="1" width="5" height="5" fill="red"/><text x="1" y="9" font-size="3">a</text></svg>'
+)
+SVGS = [({"svg": SVG}, SVG), ({"svg": SVG.replace("red", "blue")}, SVG.replace("red", "blue"))]
+FORMULAS = [({"formula": r"\frac12 x^2"}, r"$\dfrac{1}{2} x^{2}$"), ({"formula": [r"\left( a_i^2 \right) \le b", "x"]}, r"(a^2_i) \leq b")]
+MATH = [
+    ({"answer": "0.5"}, r"$\frac{1}{2}$"),
+    ({"answer": "$x^2 - 1$"}, "$(x-1)(x+1)$"),
+    ({"answer": r"\{1, 2\}"}, r"$\{2, 1\}$"),
+    ({"answer": "5"}, "$x = 5$"),
+]
+RANKINGS = [
+    ({"relevant": [3, 5], "candidates": [1, 2, 3, 4, 5]}, "[3, 5, 1, 2, 4]"),
+    ({"relevant": {"a": 2, "b": 0.5}, "candidates": ["a", "b", "c"]}, "a > b > c"),
+]
+RANKING_KEYS = [{"measure": measure, "k": k} for measure, k in itertools.product(("ndcg", "recall", "mrr"), (None, 1, 3))]
+SCHEMA = {"type": "object", "required": ["box"], "properties": {"box": {"type": "array", "items": {"type": "number"}}}}
+DEMANDS = [
+    (
+        {
+            "objects": [{"label": "circle", "color": "red", "count": 1}, {"label": "square", "count": 2}],
+            "relations": [{"subject": 0, "relation": "left of", "object": 1}],
+        },
+        "",
+    ),
+    ({"objects": [{"label": "elephant"}]}, ""),
+]
+GENEVAL = [
+    ({"include": [{"class": "dog", "count": 3}], "exclude": [{"class": "dog", "count": 4}], "tag": "counting"}, ""),
+    ({"include": [{"class": "cat", "count": 1, "color": "red"}, {"class": "dog", "count": 1, "position": ["above", 0]}]}, ""),
+]
+PLAIN = [
+    ({}, "The red circle is to the left of the blue square. Der rote Kreis."),
+    ({}, "a red box a red box"),
+    ({}, "红色的圆在左边。これは赤い丸です。"),
+]
+JUDGED = [
+    ({"answer": "red", "length": 12, "thinking": "slow", "text": "red"}, "red"),
+    ({"answer": "blue", "length": 0.5, "thinking": "fast", "text": "blue car"}, "blue"),
+]
+LENGTH = [{"unit": unit} for unit in ("tokens", "words", "characters")]
+OFTEN_NAN = "the others of the group agree"
+RUN = "each runs in the sandbox"
+SLOWER: Keys = {"count": 6000, "fewer": "0.2 ms or more for each"}
+
+CASES: dict[str, Case] = {
+    "anls": Case(tasks=ANSWERS, settings=[{}, {"tags": False}, {"at_least": 0.0}]),
+    "answer_format": Case(tasks=PLAIN, settings=[{}, {"style": "think"}, {"style": "any"}]),
+    "bert_score": Case(
+        tasks=ANSWERS, settings=[{"model": "encoder"}, {"model": "encoder", "baseline": 0.3}], count=1000, fewer="an encoder runs"
+    ),
+    "bmas": Case(tasks=ANSWERS, settings=[{"model": VLM}], count=1000, fewer="a tokenizer runs"),
+    "box_iou": Case(tasks=BOXES, settings=[*FRAMES, *FORMS, *({"measure": measure} for measure in ("giou", "diou", "ciou"))]),
+    "cautious_mean": Case(tasks=JUDGED, settings=[{"of": (exact(), words()), "kappa": kappa} for kappa in (0.0, 1.0, 9.0)]),
+    "centred_sigmoid": Case(
+        tasks=[
+            (target | {"references": ["<answer>red</answer>", "x"], "reference_scores": [0.1, -5, 1e9]}, text) for target, text in JUDGED
+        ],
+        settings=[
+            {"of": words(), "reference": reference, "slope": slope} for reference in ("texts", "scores", 0.2) for slope in (1.0, 1e6)
+        ],
+    ),
+    "change_match": Case(tasks=CHANGES, settings=[{}, {"wrong": 0.0, "missing": 0.0}, {"wrong": 1e6}]),
+    "character_accuracy": Case(tasks=TEXTS, settings=[{}, {"tags": False, "case": False}]),
+    "chart_match": Case(tasks=DRAWN, count=60, fewer=RUN),
+    "chart_rules": Case(tasks=CODES),
+    "chart_runs": Case(tasks=DRAWN, count=60, fewer=RUN),
+    "chart_similarity": Case(tasks=DRAWN, settings=[{}, {"encoder": CLIP}], count=60, fewer=RUN),
+    "click_box": Case(tasks=BOXES, settings=FRAMES),
+    "clip": Case(tasks=TEXTS, settings=[{"of": words(), "low": 0.2, "high": 0.5}, {"of": words(), "low": -5.0}]),
+    "clip_score": Case(tasks=[({}, "a red circle")], settings=[{"model": CLIP}], count=100, fewer="CLIP runs", pictures=noise),
+    "complete_detection": Case(tasks=BOXES + EMPTY_BOXES, settings=CLASSES),
+    "cosine_length": Case(tasks=JUDGED, settings=[keys | {"correct": exact(), "max": 9} for keys in LENGTH]),
+    "count_match": Case(
+        tasks=COUNTS, settings=[{"mode": mode, "tags": tags} for mode in ("exact", "relative", "log_ratio") for tags in (True, False)]
+    ),
+    "detection_f1": Case(tasks=BOXES + EMPTY_BOXES, settings=[*CLASSES, {"soft": True}, {"at": 0.0}, {"at": 1.0}]),
+    "detection_format": Case(tasks=BOXES, settings=[{}, {"labels": False}]),
+    "detection_map": Case(tasks=BOXES + EMPTY_BOXES, settings=[*CLASSES, {"length": True}, {"at": 0.0}]),
+    "detection_score": Case(tasks=BOXES + EMPTY_BOXES, settings=[*CLASSES, {"at": 0.0}, {"position": 1e6}]),
+    "each_step": Case(
+        tasks=TEXTS,
+        settings=[
+            {"of": words(), "part": part, "form": form} for part in ("sentence", "line", "paragraph") for form in ("mean", "minimum")
+        ],
+    ),
+    "exact_match": Case(tasks=ANSWERS, settings=[{}, {"tags": False}]),
+    "formula_similarity": Case(tasks=FORMULAS, settings=[{}, {"tags": False}]),
+    "gate": Case(
+        tasks=JUDGED, settings=[{"when": words(), "then": exact(), "at_least": 0.5, "shortfall": shortfall} for shortfall in (True, False)]
+    ),
+    "geneval": Case(tasks=GENEVAL, settings=[{"detector": Sees(), "graded": graded} for graded in (True, False)], pictures=page),
+    "hota": Case(tasks=TUBES, settings=FRAMES, **SLOWER),
+    "json_schema": Case(
+        tasks=[({}, '{"box": [1, 2]}'), ({"schema": {"type": "array", "uniqueItems": True}}, "[1, 2]"), ({"schema": {}}, '"a"')],
+        settings=[{"schema": SCHEMA}, {"schema": SCHEMA, "tags": False}],
+        **SLOWER,
+    ),
+    "language": Case(tasks=PLAIN, settings=[{"language": "en"}, {"language": "zh", "among": ("en", "zh", "de")}], **SLOWER),
+    "length_bonus": Case(
+        tasks=JUDGED, settings=[keys | {"correct": exact(), "targets": targets} for keys in LENGTH for targets in ((5,), (3, 5, 9))]
+    ),
+    "length_budget": Case(tasks=JUDGED, settings=[keys | {"correct": exact(), "slope": slope} for keys in LENGTH for slope in (3e-4, 1e6)]),
+    "length_cap": Case(tasks=JUDGED, settings=[keys | {"of": exact(), "max": 9} for keys in LENGTH]),
+    "length_history": Case(tasks=JUDGED, settings=[keys | {"correct": exact()} for keys in LENGTH]),
+    "length_target": Case(tasks=JUDGED, settings=[keys | {"correct": exact()} for keys in LENGTH]),
+    "mask_iou": Case(tasks=MASKS, settings=FORMS),
+    "math_equal": Case(tasks=MATH, settings=[{"seconds": 1}], count=100, fewer="sympy in a process of its own, up to seconds each"),
+    "minimum": Case(tasks=JUDGED, settings=[{"of": (exact(), words())}]),
+    "multiple_choice": Case(tasks=CHOICES, settings=[{}, {"tags": False}]),
+    "no_thinking_bonus": Case(tasks=JUDGED, settings=[keys | {"correct": exact(), "max": 9} for keys in LENGTH]),
+    "numeric_match": Case(tasks=NUMERIC, settings=[{}, {"bare": True}, {"relative": 0.05, "tags": False}]),
+    "object_match": Case(tasks=DEMANDS, settings=[{"detector": Sees(), "strict": strict} for strict in (True, False)], pictures=page),
+    "ocr_match": Case(
+        tasks=TEXTS,
+        settings=[
+            {"readers": (Reads(),)},
+            {"readers": (Reads(), Reads(seed=7)), "order": "free"},
+            {"readers": (Reads(seed=3),), "case": False},
+        ],
+        pictures=page,
+    ),
+    "point_in_box": Case(tasks=[*BOXES, (BOXES[0][0], "(20, 20)")], settings=[*FRAMES, {"soft": True}]),
+    "polygon_iou": Case(tasks=POLYGONS, settings=FORMS, **SLOWER),
+    "precision_recall": Case(
+        tasks=BOXES + EMPTY_BOXES, settings=[*CLASSES, {"mean": "harmonic"}, {"precision": 0.0}, {"precision": 1.0, "mean": "harmonic"}]
+    ),
+    "product": Case(tasks=JUDGED, settings=[{"of": (exact(), words())}]),
+    "rank": Case(tasks=TEXTS, settings=[{"of": words()}]),
+    "relaxed_accuracy": Case(tasks=CHARTS, settings=[{}, {"rule": "strict"}, {"tags": False, "tolerance": 0.0}]),
+    "repetition": Case(tasks=PLAIN, settings=[{}, {"n": 1}, {"unit": "characters", "n": 20}]),
+    "reranking": Case(tasks=RANKINGS, settings=RANKING_KEYS),
+    "rouge_l": Case(tasks=ANSWERS, settings=[{}, {"tags": False}]),
+    "route": Case(
+        tasks=[({"task": "ocr", "text": "red"}, "red"), ({"task": "qa", "answer": "red"}, "red"), ({"task": "other", "answer": "4"}, "4")],
+        settings=[{"of": {"ocr": words(), "qa": exact()}, "otherwise": made("count_match")}],
+    ),
+    "sample_number": Case(tasks=[({"rate": 1.5}, "red"), ({"rate": -2}, "red")], settings=[{"key": "rate"}]),
+    "sentence_sets": Case(
+        tasks=ANSWERS,
+        settings=[{"model": "encoder", "distance": d} for d in ("chamfer", "hausdorff", "energy", "sliced_wasserstein", "assignment")],
+        count=1000,
+        fewer="an encoder runs",
+    ),
+    "shortest_correct": Case(tasks=JUDGED, settings=[keys | {"correct": exact()} for keys in LENGTH]),
+    "soft_gate": Case(tasks=JUDGED, settings=[{"when": words(), "then": exact()}, {"when": words(), "then": exact(), "sharpness": 1e9}]),
+    "soft_overlong": Case(tasks=PLAIN, settings=[keys | {"max": 100, "buffer": buffer} for keys in LENGTH for buffer in (1, 100)]),
+    "solve_rate_length": Case(tasks=JUDGED, settings=[keys | {"correct": exact(), "max": 100} for keys in LENGTH]),
+    "step_clip": Case(tasks=PLAIN, settings=[{"of": Steps()}, {"of": Steps(), "high": -2.0}]),
+    "step_delta": Case(tasks=PLAIN, settings=[{"of": Steps()}]),
+    "svg_similarity": Case(tasks=SVGS, count=100, fewer=RUN),
+    "table_rms": Case(
+        tasks=TABLES, settings=[{}, {"include_title": True}, {"text_theta": 1.0, "number_theta": 1.0}, {"tags": False, "text_theta": 0.0}]
+    ),
+    "table_rnss": Case(tasks=TABLES, settings=[{}, {"unmatched": "free"}]),
+    "table_similarity": Case(tasks=GRIDS + TABLES, settings=[{}, {"encoder": CLIP}], count=150, fewer="pictures are drawn and compared"),
+    "tagged": Case(tasks=ANSWERS, settings=[{"of": exact(), "tag": tag} for tag in ("answer", "think")]),
+    "teds": Case(tasks=GRIDS, settings=[{}, {"structure": True}], **SLOWER),
+    "temporal_iou": Case(tasks=SPANS, settings=FORMS),
+    "text_length": Case(tasks=PLAIN, settings=LENGTH),
+    "text_likelihood": Case(tasks=PLAIN),
+    "text_pattern": Case(tasks=PLAIN, settings=[{"pattern": ".*<answer>.*</answer>.*"}, {"pattern": "[a-z ]+"}]),
+    "thinking_mode": Case(tasks=JUDGED, settings=[{}, {"fast_prefix": "<answer>", "slow_prefix": "<think>"}]),
+    "transcript_match": Case(tasks=TEXTS, settings=[{}, {"case": False}]),
+    "tree_steps": Case(tasks=TEXTS, settings=[{"of": words(), "part": part} for part in ("sentence", "line", "paragraph")]),
+    "tube_iou": Case(tasks=TUBES, settings=[*FRAMES, *FORMS], **SLOWER),
+    "uncertain_look": Case(
+        tasks=[({"size": [100, 100]}, "<look>[0, 0, 9, 9]</look>[10, 10, 30, 30]")],
+        settings=[{}, {"frame": "thousand"}, {"same": 0.0}],
+        nan=OFTEN_NAN,
+        **SLOWER,
+    ),
+    "word_accuracy": Case(tasks=TEXTS, settings=[{}, {"case": False}]),
+    "word_f1": Case(tasks=TEXTS, settings=[{}, {"order": "free"}]),
+}
