@@ -1,17 +1,14 @@
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from encoders import save_encoder
 from transformers import AutoModel, AutoModelForImageTextToText, AutoTokenizer
 
 from vlreward.errors import ConfigError
 from vlreward.models.text_encoder import load_encoder, load_token_table
-
-sys.path.insert(0, str(Path(__file__).parent))
-from encoders import save_encoder
 
 TEXTS = ["The red circle", "the blue square is on the left of the red circle.", "zebra", "", "It is small"]
 

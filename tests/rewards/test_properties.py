@@ -2,22 +2,17 @@
 
 import math
 import random
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
+from adversary import hostile_texts, tampered
+from cases import ALL, CASES, Case, made
+from encoders import save_encoder
 
 from vlreward.errors import ConfigError
 from vlreward.registry import parts
 from vlreward.sandbox.wall import check
 from vlreward.types import Rollout, Sample
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
-from adversary import hostile_texts, tampered
-from cases import ALL, CASES, Case, made
-from encoders import save_encoder
 
 REWARDS = parts("rewards")
 KNOWN = [kind for kind in REWARDS if kind in CASES]

@@ -1,11 +1,10 @@
 import random
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from encoders import save_encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import directed_hausdorff
@@ -13,9 +12,6 @@ from scipy.stats import energy_distance, wasserstein_distance
 
 from vlreward.rewards.sentence_sets import MAX_SENTENCES, SentenceSets, mean_projection, set_similarity, sliced_wasserstein, split_sentences
 from vlreward.types import Rollout, Sample
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
-from encoders import save_encoder
 
 ALL = ("chamfer", "hausdorff", "energy", "sliced_wasserstein", "assignment")
 REPORT = "The red circle is on the left. It is small. There are two blue squares below."

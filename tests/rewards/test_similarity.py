@@ -1,9 +1,8 @@
 import logging
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from encoders import WORDS, save_encoder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
@@ -12,9 +11,6 @@ from vlreward.models.text_encoder import load_token_table
 from vlreward.rewards.composite import Composite
 from vlreward.rewards.similarity import BertScore, Bmas, RougeL, best_matches, rouge_l
 from vlreward.types import Rollout, Sample
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
-from encoders import WORDS, save_encoder
 
 LEFT = "the red circle is on the left of the blue square"
 ASSET = "assets/tiny-vlm"

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence, Sized
 from typing import Any
 
 import numpy as np
+import orjson
 
 NUMBER = r"[-+]?+(?:\d++\.?+\d*+|\.\d++)(?:[eE][-+]?+\d++)?+"
 PAIR = rf"\s*+{NUMBER}\s*+,\s*+{NUMBER}\s*+"
@@ -156,7 +157,7 @@ def _numbers(found: Iterable[str]) -> np.ndarray:
 
 
 def _json_numbers(texts: list[str]) -> np.ndarray:
-    return np.array(json.loads(f"[{','.join(texts)}]"), dtype=np.float64)
+    return np.array(_loads(f"[{','.join(texts)}]"), dtype=np.float64)
 
 
 def _seconds(text: str) -> float:
@@ -197,6 +198,14 @@ def _parsed(texts: list[str]) -> list[dict[str, Any]]:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return _loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _loads(text: str) -> Any:
+    """json.loads, in less time where the text is strict JSON; NaN, infinite numbers and lone surrogates are not."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
