@@ -13,7 +13,7 @@ import torch
 
 from vlreward.errors import DataError
 from vlreward.registry import register
-from vlreward.rewards.answers import split_answer
+from vlreward.rewards.answers import CLOSE, OPEN, split_answer
 from vlreward.rewards.frames import Framed, distinct
 from vlreward.rewards.matching import Boxes, Pairs
 from vlreward.rewards.overlap import LOWEST, Graded, Measure, overlap, valid
@@ -167,7 +167,16 @@ class BoxIoU(Graded, BoxReward):
 
 def answer_texts(rollouts: Sequence[Rollout]) -> list[str | None]:
     """[B] what stands in the last answer tags, None without them"""
-    return [found[1].strip() if (found := split_answer(rollout.text or "")) else None for rollout in rollouts]
+    texts: list[str | None] = []
+    for rollout in rollouts:
+        _, opened, tail = (text := rollout.text or "").rpartition(OPEN)
+        inside, closed, _ = tail.partition(CLOSE)
+        if not (opened and closed):  # an opened tag that stays open; an earlier one may be closed
+            found = split_answer(text)
+            texts.append(found[1].strip() if found else None)
+        else:
+            texts.append(inside.strip())
+    return texts
 
 
 def wanted_boxes(rollouts: Sequence[Rollout], empty: bool = False) -> tuple[Boxes, list[str | None]]:
