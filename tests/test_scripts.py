@@ -1,5 +1,6 @@
 """scripts/environment.sh says in one line why it cannot go on; demo_summary.py writes the demo's figures; bench_rewards.py its ratios."""
 
+import argparse
 import importlib.util
 import json
 import shutil
@@ -176,3 +177,23 @@ def test_an_unknown_reward_cannot_be_measured(bench, capsys):
     with pytest.raises(SystemExit, match="2"):
         bench.main(["--only", "box_iuo"])
     assert "box_iuo" in capsys.readouterr().err
+
+
+def test_grpo_is_timed_on_both_sides_with_the_same_figures(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    script = importlib.import_module("bench_grpo")
+    threads = torch.get_num_threads()
+    options = argparse.Namespace(
+        shape="5m", pixels=56, size=3, prompts=2, tokens=4, steps=2, device="cpu", folder=tmp_path, json=tmp_path / "ratios.json"
+    )
+    script.build("5m", 56, tmp_path / "model", "cpu")
+    found = {}
+    for options.side in ("trl", "ours"):
+        found[options.side] = [script.measure(options)]
+    torch.set_num_threads(threads)
+    script.report(found, options)
+    ratios = json.loads(options.json.read_text())
+    assert {"update_ratio", "step_ratio", "generate_ratio", "rollout_ratio", "memory_ratio", "loss_difference"} <= ratios.keys()
+    assert ratios["loss_difference"] < 1e-4
+    assert ratios["reward_difference"] < 1e-6
+    assert ratios["grad_norm_difference"] < 1e-2

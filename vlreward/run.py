@@ -2,7 +2,8 @@
 
 runs/<name>/config.yaml        the resolved configuration
             run.json           command, versions, git commit, fingerprint of the configuration, status
-            metrics.jsonl      one row a step: reward/<name>, loss/<name>, time/<stage> in seconds
+            metrics.jsonl      one row a step: reward/<name>, loss/<name>, time/<stage> in seconds, tokens/<stage>
+            notices.jsonl      what looks like cheating or a standstill, once a kind
             rollouts.jsonl     logged rollouts with scores, notes, errors and boxes; their pictures in media/
             evaluation_<phase>.jsonl   held-out scores, one row a sample
             checkpoints/step-000010/   everything the next step depends on
@@ -111,6 +112,10 @@ class RunFolder:
             for name, value in figures.items():
                 self._tensorboard().add_scalar(name, value, step)
 
+    def notice(self, step: int, kind: str, text: str) -> None:
+        """Append to notices.jsonl what a user should look at."""
+        self._append("notices.jsonl", [{"step": step, "kind": kind, "text": text}])
+
     def rollouts(self, phase: str, step: int, rollouts: Sequence[Rollout], table: RewardTable, rows: Iterable[int] | None = None) -> None:
         """Append rollouts (all, or the given rows) with their scores to rollouts.jsonl; pictures go to media/ once each."""
         chosen = range(len(rollouts)) if rows is None else rows
@@ -154,7 +159,7 @@ class RunFolder:
 
     def rewind(self, step: int) -> None:
         """Drop logged rows of later steps, which the next sitting will write again."""
-        for name in ("metrics.jsonl", "rollouts.jsonl"):
+        for name in ("metrics.jsonl", "rollouts.jsonl", "notices.jsonl"):
             if (self.path / name).exists():
                 rows = [row for row in self.read(name) if row["step"] <= step]
                 self._text(name, "".join(json.dumps(row) + "\n" for row in rows))

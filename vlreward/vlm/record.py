@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from transformers.trainer_callback import TrainerCallback
 
 from vlreward.run import Progress
+from vlreward.vlm.suspicion import suspicions
 
 if TYPE_CHECKING:
     from vlreward.vlm.trainer import VLGRPOTrainer
@@ -19,6 +21,9 @@ class Record(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = self.trainer.folder
+        self.rows = folder.read("metrics.jsonl")
+        self.said = {row["kind"] for row in folder.read("notices.jsonl")}
         self.progress = Progress("train", args.max_steps, state.global_step)
         self.progress.__enter__()
 
@@ -39,7 +44,18 @@ class Record(TrainerCallback):
         if "step_time" in logs:
             figures["time/update"] = logs["step_time"] - figures.get("time/rollout", 0.0) - figures.get("time/reward", 0.0)
         self.trainer.folder.log(state.global_step, **figures)
+        self.rows.append(figures)
+        self.warn(state.global_step)
         self.progress.advance(reward=figures.get("reward/total", float("nan")))
+
+    def warn(self, step: int) -> None:
+        """Say once a run what looks like cheating, and keep it in notices.jsonl."""
+        weights = {term.name: term.weight for term in self.trainer.config.rewards.terms}
+        for kind, text in suspicions(self.rows, weights).items():
+            if kind not in self.said:
+                self.said.add(kind)
+                self.trainer.folder.notice(step, kind, text)
+                print(f"step {step}: {text}", file=sys.stderr)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.progress.__exit__()

@@ -136,10 +136,12 @@ class VLGRPOTrainer(GRPOTrainer):
             return generate(model, prompts, owner, self.pad, **settings)
 
         model.generate = shared
+        start = time.monotonic()
         try:
             return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
         finally:
             vars(model).pop("generate", None)
+            self._count("time/generate", time.monotonic() - start)
 
     def _generate(self, prompts: list) -> Any:
         size, wanted, sampling = self.config.group.size, self.config.group.prompts, self.config.sampling
@@ -186,7 +188,8 @@ class VLGRPOTrainer(GRPOTrainer):
             for i, (row, said, tokens, likely) in enumerate(zip(self.rows, completions, ids, likelihoods, strict=True))
         ]
         table = self.config.rewards(rollouts, str(self.accelerator.device))
-        self.figures["time/reward"] = self.figures.get("time/reward", 0.0) + time.monotonic() - start
+        self._count("time/reward", time.monotonic() - start)
+        self._count("tokens/generate", sum(map(len, ids)))
         return _Round(self.rows, made, rollouts, table)
 
     @torch.no_grad()
@@ -248,8 +251,12 @@ class VLGRPOTrainer(GRPOTrainer):
         distinct, owner = _distinct(rows)
         answers = [tokens[kept].cpu() for tokens, kept in zip(ids, mask, strict=True)]
         packed = pack([self._prompt(row) for row in distinct], owner, answers, self.config.policy.row_tokens, self.pad)
+        self._count("tokens/update" if torch.is_grad_enabled() else "tokens/score", float((packed.prompt >= 0).sum()))
         with self.accelerator.autocast():
             return score(model, self.base.config, packed.to(ids.device), answers, ids.shape[1], aux)
+
+    def _count(self, name: str, value: float) -> None:
+        self.figures[name] = self.figures.get(name, 0.0) + value
 
     def _prompt(self, row: int) -> Prompt:
         """Read once for each batch of rollouts."""
