@@ -4,7 +4,9 @@ import pytest
 from PIL import Image
 
 from vlreward.cli import main
+from vlreward.config import load
 from vlreward.data.media import Picture
+from vlreward.score import Score
 from vlreward.tiny.tasks import make
 
 CONFIG = """\
@@ -96,6 +98,8 @@ def test_a_reward_from_a_file_of_ones_own_scores(project):
     main(["score", "c.yaml", "rewards=[{kind: 'my_reward.py:Brightness'}]"])
     rows = scores(project)
     assert 0.5 < rows["0"]["score"] < 1
+    again, _ = load(project / "pairs" / "config.yaml", [], Score)
+    assert type(again.rewards.terms[0].reward).__name__ == "Brightness", "the resolved configuration finds the file from its own folder"
     assert "not a readable picture" in rows["cut"]["error"]
 
 

@@ -12,7 +12,7 @@ import yaml
 from vlreward.config import load
 from vlreward.errors import ConfigError
 from vlreward.report.build import write_report
-from vlreward.run import RunFolder
+from vlreward.run import RunFolder, rank
 
 
 def train_vlm(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
@@ -70,6 +70,8 @@ def _blaming(path: str) -> Iterator[None]:
 
 
 def _tell(folder: RunFolder) -> int:
+    if rank():
+        return 0
     page = write_report(folder.path)
     summary = json.loads((folder.path / "summary.json").read_text())
     for name, row in summary.get("held_out", {}).items():

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union
 import yaml
 
 from vlreward.errors import ConfigError
-from vlreward.registry import find
+from vlreward.registry import find, spelling
 
 C = TypeVar("C")
 
@@ -267,7 +267,7 @@ def resolved(config: Any) -> Any:
     if hasattr(config, "to_tree"):
         return config.to_tree()
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        tree = {"kind": type(config).kind} if getattr(config, "family", None) else {}  # type: ignore[attr-defined]
+        tree = {"kind": spelling(type(config))} if getattr(config, "family", None) else {}
         return tree | {f.name: resolved(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
     if isinstance(config, Mapping):
         return {str(k): resolved(v) for k, v in config.items()}

@@ -77,6 +77,7 @@ def _outside(family: str, kind: str, folder: Path | None) -> type:
         if not found:
             raise ConfigError(f"{kind!r}: there is no file {place!r} here or beside the configuration")
         module: Any = _load_file(found[0].resolve())
+        place = str(found[0].resolve())
     else:
         try:
             module = importlib.import_module(place)
@@ -89,7 +90,13 @@ def _outside(family: str, kind: str, folder: Path | None) -> type:
         raise ConfigError(f"{kind!r}: {place} has no {family.removesuffix('s')} class {name!r}; it has {', '.join(own) or 'none'}")
     if "kind" not in vars(cls):
         cls.kind = name
+    cls.origin = f"{place}:{name}"
     return cls
+
+
+def spelling(cls: type) -> str:
+    """The `kind` by which a configuration finds the class again, from any folder."""
+    return vars(cls).get("origin") or cls.kind  # type: ignore[attr-defined]
 
 
 def _load_file(path: Path) -> Any:

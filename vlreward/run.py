@@ -76,6 +76,9 @@ class RunFolder:
         removes what is there; neither refuses a folder that exists. Raises ConfigError.
         """
         path = run.folder / run.name
+        if rank():
+            meet()
+            return Onlooker(path, run)
         mark = fingerprint(config, ignore=("run.folder", "run.name", "run.log"))
         if path.exists() and fresh:
             shutil.rmtree(path)
@@ -96,6 +99,7 @@ class RunFolder:
         folder = cls(path, run)
         folder._text("config.yaml", yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True))
         folder.status("running", command=command, fingerprint=mark)
+        meet()
         return folder
 
     def status(self, status: Literal["running", "done", "failed"], **more: Any) -> None:
@@ -146,11 +150,14 @@ class RunFolder:
         aside = place.with_suffix(".writing")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
+        meet()
         yield aside
+        meet()
         shutil.rmtree(place, ignore_errors=True)
         os.replace(aside, place)
         for old in self._checkpoints()[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
+        meet()
 
     def latest(self) -> tuple[int, Path] | None:
         """Step and folder of the newest whole checkpoint."""
@@ -223,6 +230,29 @@ class RunFolder:
         _write(self.path / name, text.encode())
 
 
+class Onlooker(RunFolder):
+    """The same folder in any process but the first: it reads, adds what is its own to checkpoints, and writes nothing else."""
+
+    @contextlib.contextmanager
+    def checkpoint(self, step: int) -> Iterator[Path]:
+        meet()
+        yield self.path / "checkpoints" / f"step-{step:06d}.writing"
+        meet()
+        meet()
+
+    def log(self, step: int, **figures: float) -> None:
+        pass
+
+    def media(self, visual: Picture | Clip) -> str:
+        return ""
+
+    def _append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        pass
+
+    def _text(self, name: str, text: str) -> None:
+        pass
+
+
 class Progress:
     """A live bar with rate and time left on a terminal; elsewhere a line now and then. Use as a context manager."""
 
@@ -232,6 +262,8 @@ class Progress:
         self._bar: Any = None
 
     def __enter__(self) -> Progress:
+        if rank():
+            return self
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -259,7 +291,7 @@ class Progress:
         rate = (self.done - self.first) / max(now - self.start, 1e-9)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, note=f"{rate:.1f}/s  {note}")
-        elif now - self.last >= LOG_EVERY or self.done >= self.total:
+        elif rank() == 0 and (now - self.last >= LOG_EVERY or self.done >= self.total):
             self.last = now
             left = (self.total - self.done) / max(rate, 1e-9)
             print(f"{self.what}: {self.done}/{self.total}, {rate:.2f}/s, {left:.0f} s left  {note}", file=sys.stderr, flush=True)
@@ -293,11 +325,28 @@ def quiet(*libraries: str) -> Iterator[None]:
         yield
 
 
+def rank() -> int:
+    """Number of this process among those of a launch by torchrun or accelerate; 0 without."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world() -> int:
+    """How many processes were launched."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def meet() -> None:
+    """Wait for the other processes, where there are any."""
+    if world() > 1:
+        import torch.distributed
+
+        torch.distributed.barrier()
+
+
 def one_process(command: str) -> None:
     """Refuse a launch in several processes, which would each do the same work into one folder. Raises UserError."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count > 1:
-        raise UserError(f"{command} runs in one process, but was launched in {count}; start it without torchrun or accelerate launch")
+    if world() > 1:
+        raise UserError(f"{command} runs in one process, but was launched in {world()}; start it without torchrun or accelerate launch")
 
 
 def seed_everything(seed: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vlreward.commands import train_vlm
-from vlreward.errors import ConfigError, UserError
+from vlreward.errors import ConfigError
+from vlreward.vlm.settings import grpo_config
 from vlreward.vlm.train import train
 
 
@@ -54,10 +55,15 @@ def test_reward_without_its_target_in_the_data_is_refused(small):
         train(small(data={"kind": "tiny", "task": "color", "count": 8}))
 
 
-def test_several_processes_are_refused(small, monkeypatch):
+def test_processes_that_cannot_share_a_step_evenly_are_refused(small, monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="runs in one process, but was launched in 2"):
-        train(small())
+    with pytest.raises(ConfigError, match="each of 2 processes takes whole groups") as caught:
+        grpo_config(small(group={"size": 2, "prompts": 3}), tmp_path)
+    assert caught.value.key == "group.prompts"
+    with pytest.raises(ConfigError, match="divisor of the 4 rollouts that each of 2"):
+        grpo_config(small(group={"size": 2, "prompts": 4, "micro_batch": 8}), tmp_path)
+    with pytest.raises(ConfigError, match="in one process so far"):
+        grpo_config(small(sampling={"rounds": 2}), tmp_path)
 
 
 def test_cuda_without_a_gpu_and_bf16_without_cuda_are_refused(small, monkeypatch):

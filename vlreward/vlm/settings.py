@@ -9,13 +9,12 @@ import torch
 from trl.trainer.grpo_config import GRPOConfig
 
 from vlreward.errors import ConfigError
-from vlreward.run import one_process
+from vlreward.run import world
 from vlreward.vlm.config import TrainVLM
 
 
 def device(config: TrainVLM) -> str:
-    """'cpu' or 'cuda'. Raises ConfigError where the configuration asks for what is not there, UserError in several processes."""
-    one_process("train-vlm")
+    """'cpu' or 'cuda'. Raises ConfigError where the configuration asks for what is not there."""
     found = "cuda" if torch.cuda.is_available() else "cpu"
     if config.device == "cuda" and found == "cpu":
         raise ConfigError("is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'", "device")
@@ -28,6 +27,16 @@ def device(config: TrainVLM) -> str:
 def grpo_config(config: TrainVLM, folder: Path) -> GRPOConfig:
     """TRL's options: ours where we have a key, the user's `trl:` block, TRL's defaults for the rest. Raises ConfigError."""
     group, optim, policy = config.group, config.optim, config.policy
+    if group.prompts % world():
+        raise ConfigError(f"is {group.prompts}, but each of {world()} processes takes whole groups; expected a multiple", "group.prompts")
+    if config.sampling and world() > 1:
+        raise ConfigError(f"works in one process so far, not in {world()}; remove it", "sampling")
+    share = group.size * group.prompts // world()
+    rows = group.micro_batch or share
+    if share % rows:
+        raise ConfigError(
+            f"is {rows}, expected a divisor of the {share} rollouts that each of {world()} processes has", "group.micro_batch"
+        )
     schedules = {"constant": "constant_with_warmup", "linear": "linear", "cosine": "cosine"}
     chosen: dict[str, Any] = {
         "gradient_checkpointing": False,
@@ -39,8 +48,7 @@ def grpo_config(config: TrainVLM, folder: Path) -> GRPOConfig:
             output_dir=str(folder / "trl"), seed=config.run.seed, max_steps=optim.steps, report_to="none",
             learning_rate=optim.lr, lr_scheduler_type=schedules[optim.schedule], warmup_steps=optim.warmup,
             weight_decay=optim.weight_decay, adam_beta1=optim.betas[0], adam_beta2=optim.betas[1], max_grad_norm=optim.grad_norm,
-            num_generations=group.size, per_device_train_batch_size=group.rows,
-            gradient_accumulation_steps=group.size * group.prompts // group.rows,
+            num_generations=group.size, per_device_train_batch_size=rows, gradient_accumulation_steps=share // rows,
             max_completion_length=policy.max_new_tokens, temperature=policy.temperature, top_p=policy.top_p,
             reward_weights=[term.weight for term in config.rewards.terms], use_cpu=device(config) == "cpu", bf16=policy.bf16,
             logging_strategy="steps", logging_steps=1, save_strategy="no", eval_strategy="no", **chosen,

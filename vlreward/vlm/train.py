@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from typing import Any
 
+import torch
+from accelerate import PartialState
+
 from vlreward.errors import ConfigError
-from vlreward.run import Progress, RunFolder, quiet, seed_everything
+from vlreward.run import Progress, RunFolder, meet, quiet, seed_everything, world
 from vlreward.statistics import gains
 from vlreward.vlm import policy
 from vlreward.vlm.config import TrainVLM
@@ -52,6 +56,7 @@ def train(config: TrainVLM, resume: bool = False, fresh: bool = False) -> RunFol
         summary: dict[str, Any] = {"command": "train-vlm", "steps": config.optim.steps}
         if config.eval:
             sitting.evaluate("after", config.optim.steps)
+            meet()
             summary["held_out"] = gains(*(folder.read(f"evaluation_{phase}.jsonl") for phase in ("before", "after")))
         folder.summary(summary | {"seconds": opened + trainer.seconds})
     return folder
@@ -62,6 +67,10 @@ class Sitting:
 
     def __init__(self, config: TrainVLM, command: str, resume: bool, fresh: bool):
         self.config, self.device = config, device(config)
+        if world() > 1:
+            PartialState(cpu=self.device == "cpu")
+            if self.device == "cuda":
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         policy.find(config.policy.model)
         self.held_out = config.eval.data.samples() if config.eval else []
         config.rewards.check(self.held_out, "eval.data")

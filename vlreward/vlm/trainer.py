@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import LoraConfig
 from torch.nn.functional import pad
@@ -38,7 +39,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from vlreward.advantages.base import dead_fraction
 from vlreward.advantages.segments import offsets_of
 from vlreward.errors import ConfigError
-from vlreward.run import RunFolder
+from vlreward.run import RunFolder, rank
 from vlreward.types import RewardTable, Rollout, Sample
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.policy import LANGUAGE
@@ -49,7 +50,7 @@ from vlreward.vlm.sampler import PromptSampler
 from vlreward.vlm.settings import grpo_config
 from vlreward.vlm.shared_prefix import pack, score, unsuitable
 
-BUFFER = "rollouts.pt"
+BUFFER = "rollouts-{}.pt"
 
 
 class VLGRPOTrainer(GRPOTrainer):
@@ -96,7 +97,7 @@ class VLGRPOTrainer(GRPOTrainer):
         self.known, self.figures = {}, {}
         inputs = [{"row": row, "prompt": messages(self.samples[row])} for row in self.rows]
         out = super()._generate_and_score_completions(inputs)
-        judged = self.table
+        judged = self.judged
         if self.config.control == "shuffle_rewards":
             order = list(range(len(self.group_B)))
             random.Random(f"{self.config.run.seed}/control/{self.batches}").shuffle(order)
@@ -113,12 +114,18 @@ class VLGRPOTrainer(GRPOTrainer):
         """[B], or [B,T] where the advantage tells tokens apart."""
         advantage = self.config.advantage
         if not advantage.per_token:
-            return advantage(table, self.group_B)
+            return self._mine(advantage(table, self.group_B))
         texts: Any = self.processing_class
         offsets = [offsets_of(ids, lambda part: texts.decode(part, skip_special_tokens=True)) for ids in self.written]
+        offsets = gather_object(offsets)
         by_token = advantage.tokens(table, self.group_B, offsets)
         assert by_token is not None, f"{type(advantage).__name__} tells no tokens apart after all"
-        return pad(by_token, (0, mask.shape[1] - by_token.shape[1]))
+        return self._mine(pad(by_token, (0, max(0, mask.shape[1] - by_token.shape[1]))))[:, : mask.shape[1]]
+
+    def _mine(self, values: torch.Tensor) -> torch.Tensor:
+        """This process's rows of those of all."""
+        share = len(values) // self.accelerator.num_processes
+        return values[self.accelerator.process_index * share :][:share]
 
     def _tokenize_prompts(self, prompts: list) -> Any:
         pictures = [images(self.samples[row]) for row in self.rows] if self.use_vllm else None
@@ -144,7 +151,7 @@ class VLGRPOTrainer(GRPOTrainer):
             self._count("time/generate", time.monotonic() - start)
 
     def _generate(self, prompts: list) -> Any:
-        size, wanted, sampling = self.config.group.size, self.config.group.prompts, self.config.sampling
+        size, wanted, sampling = self.config.group.size, len(self.rows) // self.config.group.size, self.config.sampling
         rounds = [self._round(super()._generate(prompts), 0)]
         chosen = [(0, row) for row in range(len(self.rows))]
         dull: list[tuple[int, int]] = []
@@ -161,8 +168,7 @@ class VLGRPOTrainer(GRPOTrainer):
             rounds.append(self._round(super()._generate([messages(self.samples[row]) for row in self.rows]), len(rounds)))
         self.rows = [rounds[turn].rows[row] for turn, row in chosen]
         self.table = RewardTable.joined([past.table for past in rounds], chosen)
-        self.group_B = self.batches * wanted + torch.arange(len(chosen)) // size
-        groups = self.group_B.tolist()
+        groups = [self._first_group + i // size for i in range(len(chosen))]
         self.rollouts = [replace(rounds[turn].rollouts[row], group=group) for (turn, row), group in zip(chosen, groups, strict=True)]
         self.figures["sampled_groups"] = sum(len(past.rows) for past in rounds) / size
 
@@ -181,7 +187,7 @@ class VLGRPOTrainer(GRPOTrainer):
         """What TRL's `_generate` gave for `self.rows`, judged. Groups of later rounds have numbers of their own, below 0."""
         start, size = time.monotonic(), self.config.group.size
         _, ids, _, completions, *_ = made
-        first = -len(self.samples) * turn if turn else self.batches * self.config.group.prompts
+        first = -len(self.samples) * turn if turn else self._first_group
         likelihoods = self._likelihoods(ids) if self.config.reads_likelihood else [None] * len(ids)
         rollouts = [
             Rollout(sample=self.samples[row], text=said[0]["content"], group=first + i // size, num_tokens=len(tokens), likelihood=likely)
@@ -191,6 +197,12 @@ class VLGRPOTrainer(GRPOTrainer):
         self._count("time/reward", time.monotonic() - start)
         self._count("tokens/generate", sum(map(len, ids)))
         return _Round(self.rows, made, rollouts, table)
+
+    @property
+    def _first_group(self) -> int:
+        """Number of this process's first group of the batch, over the whole run."""
+        wanted, accelerator = self.config.group.prompts, self.accelerator
+        return self.batches * wanted + accelerator.process_index * (wanted // accelerator.num_processes)
 
     @torch.no_grad()
     def _likelihoods(self, ids: list[list[int]]) -> list[float | None]:
@@ -269,17 +281,19 @@ class VLGRPOTrainer(GRPOTrainer):
         return super()._compute_loss(model, inputs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
-        table = self.table
+        tables = gather_object([self.table])
+        table = self.judged = RewardTable.joined(tables, [(t, row) for t, part in enumerate(tables) for row in range(len(part.scores))])
+        self.group_B = torch.tensor(gather_object([rollout.group for rollout in self.rollouts]), dtype=torch.int64)
         self.figures |= {f"reward/{name}": table.scores[:, column].nanmean().item() for column, name in enumerate(table.names)}
         self.figures |= {
             "reward/total": table.total.nanmean().item(),
             "broken": float(table.broken.sum()),
             "dead_fraction": dead_fraction(table, self.group_B),
         }
-        order = table.total.nan_to_num(nan=-float("inf")).argsort(descending=True, stable=True).tolist()
+        order = self.table.total.nan_to_num(nan=-float("inf")).argsort(descending=True, stable=True).tolist()
         best = (self.config.logged + 1) // 2
         worst = order[best:][len(order[best:]) - self.config.logged // 2 :]
-        self.folder.rollouts("train", self.state.global_step + 1, self.rollouts, table, order[:best] + worst)
+        self.folder.rollouts("train", self.state.global_step + 1, self.rollouts, self.table, order[:best] + worst)
         scores = table.scores.to(torch.float32)
         return scores.masked_fill(~torch.isfinite(scores), float("nan")).to(self.accelerator.device)
 
@@ -299,7 +313,7 @@ class VLGRPOTrainer(GRPOTrainer):
                 "inputs": self._buffered_inputs if ahead else None,
                 "memory": self.config.rewards.memory,
             }
-            torch.save(kept, place / BUFFER)
+            torch.save(kept, place / BUFFER.format(rank()))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         policy: Any = model if model is not None else self.model
@@ -308,7 +322,7 @@ class VLGRPOTrainer(GRPOTrainer):
         else:
             saved = type(policy).from_pretrained(resume_from_checkpoint, dtype=policy.dtype, local_files_only=True)
             policy.load_state_dict(saved.state_dict(), strict=True)
-        kept = torch.load(Path(resume_from_checkpoint).parent / BUFFER, weights_only=True)
+        kept = torch.load(Path(resume_from_checkpoint).parent / BUFFER.format(rank()), weights_only=True)
         self.earlier = kept["seconds"]
         self.config.rewards.recall(kept["memory"])
         self._step, self.batches, self._buffered_inputs = kept["step"], kept["batches"], kept["inputs"]
