@@ -23,9 +23,10 @@ def _root(monkeypatch):
 
 
 def stand_in(path: Path) -> list[str]:
-    """An override that names a shipped file where a configuration for a real model names the user's own data."""
-    named = re.search(r"^data: \{path: (data/[^,}]+)", path.read_text(), re.MULTILINE)
-    return ["data.path=assets/pairs/photographs.jsonl"] if named and not Path(named[1]).exists() else []
+    """Overrides that name a shipped file where a configuration for a real model names the user's own data."""
+    named = re.findall(r"^(data|eval): .*?\{path: (data/[^,}]+)", path.read_text(), re.MULTILINE)
+    keys = {"data": "data.path", "eval": "eval.data.path"}
+    return [f"{keys[block]}=assets/pairs/photographs.jsonl" for block, file in named if not Path(file).exists()]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")

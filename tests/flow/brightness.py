@@ -1,9 +1,12 @@
 """A reward that random pictures differ in, for runs of a random generator."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from vlreward.rewards.base import Reward
-from vlreward.types import Rollout
+from vlreward.types import RewardOutput, Rollout
 
 
 @dataclass(kw_only=True)
@@ -20,3 +23,18 @@ class Brightness(Reward):
         if value > self.break_above:
             raise RuntimeError("too bright")
         return value
+
+
+@dataclass(kw_only=True)
+class SmoothBrightness(Reward):
+    """Mean of all pixels, with its gradient. In [0, 1]."""
+
+    needs = ("visual",)
+    differentiable = True
+    lost: bool = False
+    """Judge nothing."""
+
+    def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
+        if self.lost:
+            raise RuntimeError("the judge is gone")
+        return RewardOutput(scores=torch.stack([rollout.visual.tensor.mean() for rollout in rollouts if rollout.visual]).double())

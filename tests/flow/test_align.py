@@ -221,6 +221,7 @@ MISTAKES = [
     ("rewards.0.kind=object_mach", "rewards.0.kind", "Did you mean 'object_match'"),
     ("sampler.noise=0", "sampler.noise", "no log-probabilities"),
     ("control=shuffle", "control", "shuffle_rewards"),
+    ("advantage={kind: segment_credit, steps: [object_match]}", "advantage.kind", "a generator writes none"),
     ("generator.kind=sd4", "generator.kind", "Did you mean 'sd3'"),
 ]
 

@@ -22,6 +22,7 @@ def batch_of(velocity, advantage: torch.Tensor, size: int = 5) -> Batch:
     return Batch(
         prompts=[""] * size, step=1, kernel=kernel, x=x, x_next=x_next, s=s, s_next=s_next,
         log_prob=step.log_prob(x_next), advantage=advantage, weight=torch.ones(size),
+        group=torch.zeros(size, dtype=torch.int64),
     )  # fmt: skip
 
 

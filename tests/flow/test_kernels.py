@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from vlreward.flow.kernels.base import Step, kl
+from vlreward.flow.kernels.cps import Cps
+from vlreward.flow.kernels.dance import Dance
+from vlreward.flow.kernels.ddim_flow import DdimFlow
 from vlreward.flow.kernels.flow_sde import FlowSde
 from vlreward.flow.kernels.ode import Ode
 from vlreward.flow.math import sigmas
@@ -148,3 +151,91 @@ def test_divergence_has_three_equal_forms():
 def test_sample_is_the_mean_plus_scaled_noise():
     step = Step(torch.full((2, 3), 4.0), torch.tensor(0.5))
     assert torch.equal(step.sample(torch.ones(2, 3)), torch.full((2, 3), 4.5))
+
+
+OTHERS = (Dance, Cps, DdimFlow)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("start", [False, True])
+def test_without_noise_every_kernel_is_the_ode(kind, start):
+    """S2"""
+    x, v, s, s_next = transition(start=start)
+    step = kind(noise=0.0)(x, v, s, s_next)
+    assert torch.allclose(step.mean, Ode()(x, v, s, s_next).mean, atol=1e-6)
+    assert step.std.abs().max() == 0
+
+
+@pytest.mark.parametrize("kernel", [Dance(), Cps(), DdimFlow(noise=1.0)])
+@pytest.mark.parametrize("steps", [6, 40])
+def test_every_kernel_keeps_the_mean_of_gaussian_data(kernel, steps):
+    """S3"""
+    assert terminal(kernel, steps)[0] == pytest.approx(MEAN, abs=1e-6)
+
+
+@pytest.mark.parametrize("kernel", [Dance(), DdimFlow(noise=1.0)])
+def test_width_of_gaussian_data_comes_back_as_steps_grow(kernel):
+    """S3"""
+    assert terminal(kernel, 160)[1] == pytest.approx(DEVIATION, abs=0.012)
+    assert terminal(kernel, 640)[1] == pytest.approx(DEVIATION, abs=0.004)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "steps", "shift", "wanted"),
+    [(Dance(noise=0.3), 10, 1.0, 0.442), (Dance(noise=0.3), 10, 3.0, 0.385), (Dance(noise=0.3), 40, 3.0, 0.469),
+     (Cps(noise=0.7), 10, 1.0, 0.370), (Cps(noise=0.7), 40, 3.0, 0.392), (Cps(noise=0.9), 6, 1.0, 0.309),
+     (DdimFlow(noise=1.0), 10, 1.0, 0.386), (DdimFlow(noise=1.0), 40, 3.0, 0.431)],
+)  # fmt: skip
+def test_terminal_widths_of_the_other_kernels_are_the_known_ones(kernel, steps, shift, wanted):
+    """S3: worked out once with an independent program."""
+    assert terminal(kernel, steps, shift)[1] == pytest.approx(wanted, abs=6e-4)
+
+
+@pytest.mark.parametrize(("noise", "wanted"), [(0.7, 0.425), (0.9, 0.379)])
+def test_cps_narrows_gaussian_data_however_many_the_steps(noise, wanted):
+    """S4: its own noise does not shrink with a step's length."""
+    assert terminal(Cps(noise=noise), 2560)[1] == pytest.approx(wanted, abs=1e-3)
+
+
+@pytest.mark.parametrize("grid", ["linspace", "native"])
+@pytest.mark.parametrize("kernel", [Cps(noise=0.7), Cps(noise=1.0), DdimFlow(noise=1.0)])
+def test_a_single_picture_gets_exactly_the_noise_of_each_level(kernel, grid):
+    """S4: for point-mass data x_next is N((1 - s') x0, s'^2) at every step, which no Euler-Maruyama step gives."""
+    point, variance = 2.0, 1.0
+    steps = sigmas(10, grid=grid, shift=3.0).double()
+    for s, s_next in itertools.pairwise(steps):
+        x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+        step = kernel(x, (x - point) / s, s.expand(2), s_next.expand(2))
+        slope = (step.mean[1] - step.mean[0]).item()
+        variance = slope**2 * variance + step.std.flatten()[0].item() ** 2
+        assert variance == pytest.approx(s_next.item() ** 2, abs=1e-12)
+    wide = Dance(noise=0.7)(torch.zeros(1, 1), torch.zeros(1, 1), torch.tensor([0.25]), torch.zeros(1))
+    assert wide.std.item() == pytest.approx(0.35)
+
+
+def test_dance_step_is_the_formula_with_the_predicted_data():
+    x, v, s, s_next = transition()
+    eta, dt = 0.4, (s_next - s)[:, None]
+    x0, at = x - s[:, None] * v, s[:, None]
+    step = Dance(noise=eta)(x, v, s, s_next)
+    assert torch.allclose(step.mean, x + v * dt + 0.5 * eta**2 * dt * (x - (1 - at) * x0) / at**2, atol=1e-6)
+    assert torch.allclose(step.std, eta * (-dt).sqrt())
+
+
+def test_coefficients_of_the_noise_add_up():
+    """CPS: (std / s')^2 + (share of the predicted noise)^2 = 1."""
+    for noise in (0.3, 0.7, 1.0):
+        step = Cps(noise=noise)(torch.zeros(2, 1), torch.tensor([[0.0], [1.0]]), torch.ones(2), torch.full((2,), 0.6))
+        x0_part = step.mean[1].item() - step.mean[0].item()
+        assert x0_part == pytest.approx(-0.4)
+        noisy = Cps(noise=noise)(torch.ones(1, 1), torch.ones(1, 1), torch.ones(1), torch.full((1,), 0.6))
+        assert noisy.mean.item() ** 2 + noisy.std.item() ** 2 == pytest.approx(0.36, abs=1e-6)
+
+
+def test_published_log_probability_of_cps_is_the_density_without_its_variance():
+    x, v, s, s_next = transition()
+    x_next = torch.randn_like(x)
+    density, squared = (Cps(log_prob=how)(x, v, s, s_next) for how in ("density", "squared"))
+    other_density, other_squared = (Cps(log_prob=how)(x, v + 0.1, s, s_next) for how in ("density", "squared"))
+    ratio, published = (a.log_prob(x_next) - b.log_prob(x_next) for a, b in ((other_density, density), (other_squared, squared)))
+    assert torch.allclose(published, 2 * density.std.flatten() ** 2 * ratio, atol=1e-6)

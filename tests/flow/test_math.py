@@ -21,6 +21,13 @@ def test_dynamic_shift_equals_the_scheduler_of_diffusers():
     assert torch.allclose(sigmas(6, grid="native", mu=0.8), torch.as_tensor(scheduler.sigmas), atol=1e-6)
 
 
+def test_a_terminal_sigma_equals_the_scheduler_of_diffusers():
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02)
+    scheduler.set_timesteps(sigmas=torch.linspace(1, 1 / 6, 6).tolist(), mu=0.8)
+    assert torch.allclose(sigmas(6, mu=0.8, terminal=0.02), torch.as_tensor(scheduler.sigmas), atol=1e-6)
+    assert sigmas(6, mu=0.8, terminal=0.02)[-2].item() == pytest.approx(0.02)
+
+
 def test_the_two_grids_end_differently():
     native, linspace = sigmas(10, grid="native", shift=3.0), sigmas(10, grid="linspace", shift=3.0)
     assert native[-2].item() == pytest.approx(0.0089, abs=1e-4)

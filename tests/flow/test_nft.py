@@ -24,6 +24,7 @@ def batch_of(advantage: list[float]) -> Batch:
     return Batch(
         prompts=[""] * size, step=4, kernel=Ode(), x=interpolate(x0, torch.randn(size, 4), s), x_next=x0, s=s, s_next=torch.zeros(size),
         log_prob=torch.zeros(size), advantage=torch.tensor(advantage), weight=torch.ones(size),
+        group=torch.zeros(size, dtype=torch.int64),
     )  # fmt: skip
 
 

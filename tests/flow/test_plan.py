@@ -53,6 +53,28 @@ def test_window_can_stay_in_one_place():
     assert {part.plan(grid, epoch, 7).train for epoch in range(5)} == {(2, 3, 4)}
 
 
+def test_window_slides_from_the_first_steps_to_the_last_and_stays():
+    """MixGRPO: l = min(epoch // tau, steps - w)."""
+    part, grid = sampler(window=3, slide=4), torch.linspace(1, 0, 9)
+    starts = [part.plan(grid, epoch, 7).train[0] for epoch in range(40)]
+    assert starts == [min(epoch // 4, 4) for epoch in range(40)]
+    assert sampler(window=3, slide=4, window_from=2).plan(grid, 4, 7).train == (3, 4, 5)
+    whole = sampler(window=7, slide=1)
+    assert {whole.plan(grid, epoch, 7).train for epoch in range(9)} == {sampler().plan(grid, 0, 7).train}
+
+
+def test_a_share_of_the_noisy_steps_is_trained_drawn_anew_each_epoch():
+    """DanceGRPO: floor(0.6 (steps - 1)), never the last."""
+    part, grid = sampler(trained=0.6), torch.linspace(1, 0, 9)
+    plans = [part.plan(grid, epoch, 7) for epoch in range(60)]
+    assert all(len(plan.train) == 4 and plan.noisy == tuple(range(7)) for plan in plans)
+    assert all(plan.train == tuple(sorted(plan.train)) for plan in plans)
+    assert {step for plan in plans for step in plan.train} == set(range(7))
+    assert plans[3].train == part.plan(grid, 3, 7).train
+    assert len({plan.train for plan in plans}) > 10
+    assert len(sampler(trained=0.01).plan(grid, 0, 7).train) == 1
+
+
 def test_deterministic_kernel_has_nothing_to_train_on():
     assert sampler(kernel="ode").plan(torch.linspace(1, 0, 9), 0, 7).train == ()
     with pytest.raises(AssertionError, match="no transitions"):
@@ -83,6 +105,10 @@ def test_sampler_reads_and_writes_one_flat_mapping():
         ({"window": 8}, "sampler.window", "at most the 7"),
         ({"window": 4, "window_from": 4}, "sampler.window", "after step 4"),
         ({"window_from": 2}, "sampler.window_from", "add sampler.window"),
+        ({"slide": 2}, "sampler.slide", "add sampler.window"),
+        ({"trained": 0}, "sampler.trained", "more than 0"),
+        ({"kernel": "cps", "last_step": "kernel"}, "sampler.last_step", "no noise to train on"),
+        ({"kernel": "cps", "noise": 1.5}, "sampler.noise", "at most 1"),
         ({"grid": "karras"}, "sampler.grid", "'linspace', 'native'"),
     ],
 )

@@ -42,7 +42,7 @@ def noisy_plan(steps: int = 4, **more) -> Plan:
 def test_our_ode_equals_the_pipeline_of_diffusers(generator, grid, guidance):
     steps = 5
     start = torch.randn(3, *generator.shape(), generator=torch.Generator().manual_seed(1))
-    plan = evaluate.plan(sigmas(steps, grid=grid, **generator.schedule()), guidance)
+    plan = evaluate.plan(sigmas(steps, grid=grid, **generator.schedule(steps)), guidance)
     with torch.no_grad():
         ours = generator.decode(rollout(binder(generator, guidance)(PROMPTS), plan, start, lambda i: torch.empty(0)).x0)
     generator.pipe.set_progress_bar_config(disable=True)

@@ -1,33 +1,41 @@
-"""Untrained text-to-picture and text-to-video pipelines of the real classes, small enough for tests, and what each adapter is put to."""
+"""Untrained text-to-picture and text-to-video pipelines of the real classes, small enough for tests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import families
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
-from safetensors.torch import load_file
 from tokenizers import pre_tokenizers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    LlamaConfig,
+    LlamaModel,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    MistralConfig,
+    PixtralImageProcessor,
+    PixtralProcessor,
+    PixtralVisionConfig,
+    PreTrainedTokenizerFast,
+    Qwen2TokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
-from vlreward.config import load
-from vlreward.flow import evaluate
-from vlreward.flow.config import Align
-from vlreward.flow.math import Grid, sigmas
-from vlreward.flow.models.base import Embeddings, Generator, guided
-from vlreward.flow.rollout import rollout
-from vlreward.flow.train import train
-from vlreward.run import RunFolder
-
-PROMPTS = ["a red circle", "two blue squares", "a green cross above a cyan circle"]
-STEPS = 4
 BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
-Draw = Callable[[Any, list[str], torch.Tensor, float], torch.Tensor]
-"""A pipeline's own `__call__`: (pipe, prompts, latents [B,*], guidance) -> pictures or clips in [0, 1], `STEPS` steps."""
 
 
 @cache
@@ -37,10 +45,9 @@ def clip_tokenizer() -> CLIPTokenizer:
 
 
 def clip_text(**more: Any) -> CLIPTextConfig:
-    return CLIPTextConfig(
-        vocab_size=2 + 2 * len(BYTES), hidden_size=16, intermediate_size=32, projection_dim=8, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=24, bos_token_id=0, eos_token_id=1, pad_token_id=1, **more,
-    )  # fmt: skip
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "projection_dim": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ids = {"vocab_size": 2 + 2 * len(BYTES), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "max_position_embeddings": 24}
+    return CLIPTextConfig(**sizes | ids | more)
 
 
 @cache
@@ -51,7 +58,15 @@ def t5_tokenizer() -> T5Tokenizer:
 
 
 def t5_config(**more: Any) -> dict[str, Any]:
-    return {"vocab_size": 128, "d_model": 16, "d_ff": 32, "d_kv": 8, "num_heads": 2, "num_layers": 2, "feed_forward_proj": "gated-gelu"} | more
+    return {
+        "vocab_size": 128,
+        "d_model": 16,
+        "d_ff": 32,
+        "d_kv": 8,
+        "num_heads": 2,
+        "num_layers": 2,
+        "feed_forward_proj": "gated-gelu",
+    } | more
 
 
 def autoencoder(**more: Any) -> AutoencoderKL:
@@ -83,72 +98,167 @@ def flux(folder: Path, guidance_embeds: bool = True) -> Path:
     return folder
 
 
-@torch.no_grad()
-def ours(generator: Generator, prompts: Sequence[str], latents: torch.Tensor, guidance: float, grid: Grid = "linspace") -> torch.Tensor:
-    """Pictures of our denoising loop from this noise."""
-    embeddings = Embeddings(generator, prompts, batch=2)
-    condition, null = embeddings(prompts), embeddings([""] * len(prompts))
-    plan = evaluate.plan(sigmas(STEPS, grid=grid, **generator.schedule()), guidance)
-    velocity = lambda x, s, policy="train": guided(generator, x, s, condition, null, guidance)  # noqa: E731
-    return generator.decode(rollout(velocity, plan, latents, lambda i: torch.empty(0)).x0)
+def qwen_autoencoder() -> Any:
+    """Halves each side, 4 channels."""
+    from diffusers.models.autoencoders.autoencoder_kl_qwenimage import AutoencoderKLQwenImage
+
+    return AutoencoderKLQwenImage(
+        base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False], latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[1.5, 0.8, 1.2, 0.9],
+    )  # fmt: skip
 
 
-def difference(generator: Any, draw: Draw, guidance: float) -> float:
-    """The largest between a pixel of ours and one of the pipeline's own, from the same noise."""
-    latents = torch.randn(len(PROMPTS), *generator.shape(), generator=torch.Generator().manual_seed(1))
-    generator.pipe.set_progress_bar_config(disable=True)
-    mine = ours(generator, PROMPTS, latents.clone(), guidance)
-    theirs = draw(generator.pipe, PROMPTS, latents, guidance)
-    assert mine.shape == theirs.shape
-    assert mine.std() > 0.01, "a constant picture proves nothing"
-    return (mine - theirs).abs().max().item()
+def qwen(folder: Path) -> Path:
+    from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformer2DModel
+    from diffusers.pipelines.qwenimage.pipeline_qwenimage import QwenImagePipeline
+
+    torch.manual_seed(0)
+    encoder, processor = families.qwen25()
+    QwenImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02, max_shift=0.9),
+        vae=qwen_autoencoder(),
+        text_encoder=encoder,
+        tokenizer=processor.tokenizer,
+        transformer=QwenImageTransformer2DModel(
+            in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=64,
+            axes_dims_rope=(4, 6, 6),
+        ),
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
 
 
-def align(tmp_path: Path, generator: str, guidance: float = 1.0) -> tuple[Align, RunFolder]:
-    """One epoch of Flow-GRPO by the ordinary trainer, with an evaluation before and after."""
-    path = tmp_path / "run.yaml"
-    path.write_text(f"""
-run: {{name: small, seed: 3, folder: {tmp_path / "runs"}}}
-data: {{kind: tiny, task: objects, count: 4}}
-eval: {{data: {{kind: tiny, task: objects, count: 3, holdout: true}}, steps: {STEPS}, batch: 3}}
-generator: {generator}
-sampler: {{kernel: flow_sde, noise: 0.7, steps: 3, grid: linspace, guidance: {guidance}}}
-group: {{size: 2, groups: 2, micro_batch: 2}}
-rewards: [{{kind: tests/flow/brightness.py:Brightness}}]
-advantage: {{kind: group, clip: 5.0}}
-objective: {{kind: flow_grpo, clip: 1.0e-3, beta: 0.01}}
-optim: {{lr: 0.3, epochs: 1}}
-""")
-    config, _ = load(path, [], Align)
-    folder = train(config)
-    [row] = folder.read("metrics.jsonl")
-    assert (row["ratio/deviation"], row["skipped"]) == (0, 0)
-    assert row["grad_norm"] > 0
-    return config, folder
+def chat_tokenizer() -> Any:
+    made = families.tokenizer(Qwen2TokenizerFast, families.QWEN)
+    made.chat_template = "{% for m in messages %}<|im_start|>{{ m['role'] }} {{ m['content'] }}<|im_end|>{% endfor %}"
+    return made
 
 
-def trains_a_lora(tmp_path: Path, generator: str, pipe: Any, draw: Draw, guidance: float = 1.0) -> None:
-    """The pipeline by itself draws the run's last evaluation with the LoRA that the run exported."""
-    config, folder = align(tmp_path, generator, guidance)
-    assert config.eval is not None
-    samples = config.eval.data.samples()
-    latents = evaluate.start(config.generator.shape(), samples, config.eval.seed)
-    pipe.set_progress_bar_config(disable=True)
-    drawn = []
-    for phase in ("before", "after"):
-        if phase == "after":
-            pipe.load_lora_weights(folder.path / "lora")
-        drawn.append(draw(pipe, [sample.prompt for sample in samples], latents.clone(), guidance).flatten(1).mean(1))
-        wanted = torch.tensor([row["scores"]["Brightness"] for row in folder.read(f"evaluation_{phase}.jsonl")])
-        assert (drawn[-1] - wanted).abs().max() < 1e-5
-    assert (drawn[1] - drawn[0]).abs().max() > 1e-4, "the LoRA changed nothing"
+def z_image(folder: Path) -> Path:
+    from diffusers.models.transformers.transformer_z_image import ZImageTransformer2DModel
+    from diffusers.pipelines.z_image.pipeline_z_image import ZImagePipeline
+
+    torch.manual_seed(0)
+    tokenizer = chat_tokenizer()
+    encoder = Qwen3Model(Qwen3Config(**families.TEXT | {"hidden_size": 16, "vocab_size": len(tokenizer), "head_dim": 8}))
+    transformer = ZImageTransformer2DModel(
+        in_channels=4, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16, axes_dims=[4, 6, 6],
+        axes_lens=[256, 32, 32],
+    )  # fmt: skip
+    for name in ("x_pad_token", "cap_pad_token"):
+        torch.nn.init.normal_(getattr(transformer, name))
+    ZImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=autoencoder(), text_encoder=encoder, tokenizer=tokenizer,
+        transformer=transformer,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
 
 
-def trains_whole(tmp_path: Path, generator: str, original: Path, guidance: float = 1.0) -> None:
-    """The exported transformer has the original's weights, most of them changed."""
-    _, folder = align(tmp_path, generator, guidance)
-    [exported] = (folder.path / "transformer").glob("*.safetensors")
-    [kept] = (original / "transformer").glob("*.safetensors")
-    old, new = load_file(kept), load_file(exported)
-    assert old.keys() == new.keys()
-    assert sum(not torch.equal(old[key], new[key]) for key in old) > len(old) / 2
+def wan(folder: Path, experts: float | None = None, expand_timesteps: bool = False) -> Path:
+    """`experts`: where two of them meet."""
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+    from diffusers.pipelines.wan.pipeline_wan import WanPipeline
+
+    torch.manual_seed(0)
+    transformers = [
+        WanTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16, freq_dim=16, ffn_dim=32, num_layers=2,
+            rope_max_seq_len=32,
+        )
+        for _ in range(1 if experts is None else 2)
+    ]  # fmt: skip
+    WanPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=5.0),
+        vae=AutoencoderKLWan(
+            base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[True], scale_factor_temporal=2,
+            scale_factor_spatial=2, latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 0.8, 1.2, 0.9],
+        ),
+        text_encoder=UMT5EncoderModel(UMT5Config(**t5_config())),
+        tokenizer=t5_tokenizer(),
+        transformer=transformers[0],
+        transformer_2=transformers[1] if experts else None,
+        boundary_ratio=experts,
+        expand_timesteps=expand_timesteps,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def flux2_parts(width: int, guidance_embeds: bool) -> dict[str, Any]:
+    """All but the text encoder, whose three layers are `width` wide together."""
+    from diffusers.models.autoencoders.autoencoder_kl_flux2 import AutoencoderKLFlux2
+    from diffusers.models.transformers.transformer_flux2 import Flux2Transformer2DModel
+
+    vae = AutoencoderKLFlux2(
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(8, 8),
+        layers_per_block=1, latent_channels=4, norm_num_groups=4, mid_block_add_attention=False,
+    )  # fmt: skip
+    torch.nn.init.normal_(vae.bn.running_mean)
+    torch.nn.init.uniform_(vae.bn.running_var, 0.5, 2.0)
+    transformer = Flux2Transformer2DModel(
+        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=width,
+        timestep_guidance_channels=16, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=guidance_embeds,
+    )  # fmt: skip
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    return {"vae": vae, "transformer": transformer, "scheduler": scheduler}
+
+
+def flux2(folder: Path) -> Path:
+    from diffusers.pipelines.flux2.pipeline_flux2 import Flux2Pipeline
+
+    torch.manual_seed(0)
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "[IMG]", "[IMG_BREAK]", "[IMG_END]")
+    tokenizer = families.tokenizer(PreTrainedTokenizerFast, special)
+    tokenizer.truncation_side = "left"
+    words = families.template("[IMG]")
+    image = PixtralImageProcessor(patch_size=4, size={"longest_edge": 16})
+    narrow = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    text = narrow | {"vocab_size": len(tokenizer), "num_hidden_layers": 30, "num_key_value_heads": 2, "head_dim": 4}
+    config = Mistral3Config(
+        text_config=MistralConfig(**text), vision_config=PixtralVisionConfig(**narrow, head_dim=4, image_size=16, patch_size=4),
+        image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
+    )  # fmt: skip
+    Flux2Pipeline(
+        text_encoder=Mistral3ForConditionalGeneration(config),
+        tokenizer=PixtralProcessor(image_processor=image, tokenizer=tokenizer, patch_size=4, chat_template=words),
+        **flux2_parts(24, guidance_embeds=True),
+    ).save_pretrained(folder)
+    return folder
+
+
+def flux2_klein(folder: Path) -> Path:
+    from diffusers.pipelines.flux2.pipeline_flux2_klein import Flux2KleinPipeline
+
+    torch.manual_seed(0)
+    tokenizer = chat_tokenizer()
+    text = families.TEXT | {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 27, "vocab_size": len(tokenizer), "head_dim": 4}
+    encoder = Qwen3ForCausalLM(Qwen3Config(**text))
+    Flux2KleinPipeline(text_encoder=encoder, tokenizer=tokenizer, **flux2_parts(24, guidance_embeds=False)).save_pretrained(folder)
+    return folder
+
+
+def hunyuan_video(folder: Path) -> Path:
+    from diffusers.models.autoencoders.autoencoder_kl_hunyuan_video import AutoencoderKLHunyuanVideo
+    from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoTransformer3DModel
+    from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import HunyuanVideoPipeline
+
+    torch.manual_seed(0)
+    tokenizer = families.tokenizer(PreTrainedTokenizerFast, families.QWEN)
+    tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
+    text = families.TEXT | {"hidden_size": 16, "vocab_size": len(tokenizer), "pad_token_id": 0}
+    HunyuanVideoPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
+        vae=AutoencoderKLHunyuanVideo(
+            down_block_types=("HunyuanVideoDownBlock3D",) * 3, up_block_types=("HunyuanVideoUpBlock3D",) * 3,
+            block_out_channels=(8, 8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4, spatial_compression_ratio=4,
+            temporal_compression_ratio=4, mid_block_add_attention=False,
+        ),
+        text_encoder=LlamaModel(LlamaConfig(**text)),
+        tokenizer=tokenizer,
+        text_encoder_2=CLIPTextModel(clip_text(max_position_embeddings=77)),
+        tokenizer_2=clip_tokenizer(),
+        transformer=HunyuanVideoTransformer3DModel(
+            in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=1, num_single_layers=1,
+            num_refiner_layers=1, text_embed_dim=16, pooled_projection_dim=16, rope_axes_dim=(4, 6, 6),
+        ),
+    ).save_pretrained(folder)  # fmt: skip
+    return folder

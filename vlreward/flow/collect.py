@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
 from vlreward.data.media import Clip, Picture
 from vlreward.flow.kernels.base import Kernel
+from vlreward.flow.kernels.ode import Ode
 from vlreward.flow.math import interpolate, wide
 from vlreward.flow.plan import Noise, Plan, seeded
-from vlreward.flow.rollout import Trajectory, Velocity, rollout
-from vlreward.types import Rollout, Sample
+from vlreward.flow.rollout import Trajectory, Velocity, completed, rollout
+from vlreward.rewards.base import by_group
+from vlreward.types import RewardTable, Rollout, Sample
 
 Bind = Callable[[Sequence[str]], Velocity]
 """Prompts -> the velocity that is conditioned on them."""
+Judge = Callable[[Sequence[Rollout]], RewardTable]
 Decode = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -44,6 +49,14 @@ class Batch:
     """[B] float32"""
     weight: torch.Tensor
     """[B] float32"""
+    group: torch.Tensor
+    """[B] int64"""
+    mean: torch.Tensor | None = None
+    """[B,*] that x_next was drawn around, where the plan keeps means"""
+    rest: Callable[[Velocity], torch.Tensor] | None = None
+    """Where the plan restarts: [B,*] the clean end of x with a velocity, which carries gradient."""
+    reward: Callable[[torch.Tensor], torch.Tensor] | None = None
+    """Where the plan restarts: [B] float64 reward of clean ends [B,*], which carries gradient; NaN where there is none."""
 
     @property
     def straight(self) -> torch.Tensor:
@@ -61,47 +74,89 @@ class Collected:
     parts: list[Trajectory]
     """One a micro-batch."""
     noise: Noise
+    bind: Bind
+    decode: Decode
     keys: list[tuple[int, int, int]]
     """(epoch, group, member) of each rollout: what its noise is keyed by."""
+    units: list[list[int]] | None = None
+    """The rollouts that are trained on, where `keep` chose them."""
     advantage_BS: torch.Tensor | None = None
     weight_BS: torch.Tensor | None = None
     """Both set by the objective's `credit`."""
+    judge: Judge | None = None
+    """Judges with a gradient, for objectives that need one."""
+    gains: list[RewardTable] = field(default_factory=list)
+    """What each trained step gained, where the objective's `score` asks for that."""
 
     @property
     def group_B(self) -> torch.Tensor:
         """[B] int64"""
         return torch.tensor([rollout.group for rollout in self.rollouts], dtype=torch.int64)
 
+    def keep(self, units: Sequence[Sequence[int]]) -> None:
+        """Train on these rollouts alone, and no unit of them (a pair, a group) in two micro-batches.
+
+        Only of a forward process, which can lay its rows anew. Micro-batches get alike many units, and no more rollouts than those that
+        were sampled, unless a single unit has more.
+        """
+        assert not self.plan.train, "sampled transitions are replayed as they were sampled"
+        self.units = [list(unit) for unit in units]
+
+    def layout(self, count: int = 1) -> list[list[int]]:
+        """The rollouts of each micro-batch that is trained on; a multiple of `count` micro-batches, unless units are fewer."""
+        size = len(self.parts[0].x0)
+        if self.units is None:
+            return [list(range(part * size, (part + 1) * size)) for part in range(len(self.parts))]
+        most = max(1, size // max(map(len, self.units), default=1))
+        number = count * -(-len(self.units) // (most * count))
+        bounds = [len(self.units) * k // max(1, number) for k in range(number + 1)]
+        return [[row for unit in self.units[a:b] for row in unit] for a, b in itertools.pairwise(bounds) if a < b]
+
+    def groups(self) -> list[list[int]]:
+        """The rows of each group, in the order in which groups first appear."""
+        return by_group(self.rollouts)
+
     def updates(self, count: int, generator: torch.Generator) -> Iterator[list[Batch]]:
         """The batches of each of `count` optimiser steps: a part of the rollouts with all of its trained steps, in random order.
 
-        Trained steps are the plan's, and after them its renoised levels, drawn anew from [k, k+1) / renoised for each rollout.
+        Trained steps are the plan's, and after them its renoised levels, drawn anew from [k, k+1) / renoised for each rollout (or each
+        group, of shared levels), and then the restart.
         """
         assert len(self.parts) % count == 0, f"{len(self.parts)} micro-batches cannot be shared among {count} updates"
-        order = torch.randperm(len(self.parts), generator=generator).tolist()
-        share = len(self.parts) // count
+        layout = self.layout(count)
+        order = torch.randperm(len(layout), generator=generator).tolist()
         for u in range(count):
-            items = [(part, j) for part in order[u * share : (u + 1) * share] for j in range(self.plan.trained)]
+            mine = order[len(order) * u // count : len(order) * (u + 1) // count]
+            items = [(layout[part], j) for part in mine for j in range(self.plan.trained)]
             yield [self._batch(*items[k]) for k in torch.randperm(len(items), generator=generator).tolist()]
 
-    def _batch(self, part: int, j: int) -> Batch:
+    def _batch(self, rows: list[int], j: int) -> Batch:
         assert self.advantage_BS is not None, "credit comes before updates"
         assert self.weight_BS is not None, "credit sets weights too"
-        trajectory, plan = self.parts[part], self.plan
-        size, device = len(trajectory.x0), trajectory.x0.device
-        rows = slice(part * size, (part + 1) * size)
+        plan, size = self.plan, len(self.parts[0].x0)
+        x0 = torch.stack([self.parts[row // size].x0[row % size] for row in rows])
+        device, count = x0.device, len(rows)
+        prompts = [self.rollouts[row].sample.prompt for row in rows]
+        log_prob = torch.zeros(count, device=device)
+        more: dict[str, Any] = {}
         if j < len(plan.train):
-            step = plan.train[j]
-            x, x_next, log_prob = trajectory.x[:, j], trajectory.x_next[:, j], trajectory.log_prob[:, j]
-            s, s_next = (plan.sigmas[k].to(device).expand(size) for k in (step, step + 1))
+            step, part = plan.train[j], self.parts[rows[0] // size]
+            x, x_next, log_prob = part.x[:, j], part.x_next[:, j], part.log_prob[:, j]
+            s, s_next = (plan.sigmas[k].to(device).expand(count) for k in (step, step + 1))
+            more = {"mean": part.mean[:, j]} if plan.means else {}
+        elif j == plan.trained - 1 and plan.restart is not None:
+            step = plan.restart
+            x, x_next = torch.stack([self.parts[row // size].restart[row % size] for row in rows]), x0
+            s, s_next = (plan.sigmas[k].to(device).expand(count) for k in (step, plan.steps))
+            more = {"rest": lambda velocity: completed(velocity, plan, x, step), "reward": lambda ends: self.reward(rows, ends)}
         else:
             step, level = plan.steps, j - len(plan.train)
-            x_next, s_next, log_prob = trajectory.x0, torch.zeros(size, device=device), torch.zeros(size, device=device)
-            keys = [(*key, "renoised", level) for key in self.keys[rows]]
+            x_next, s_next = x0, torch.zeros(count, device=device)
+            keys = [(*self.keys[row][: 2 if plan.shared_levels else 3], "renoised", level) for row in rows]
             s = (level + torch.cat([self.noise.uniform(*key) for key in keys])).to(device) / plan.renoised
             x = interpolate(x_next, self.noise.batch(x_next.shape[1:], keys).to(device), s)
         return Batch(
-            prompts=[rollout.sample.prompt for rollout in self.rollouts[rows]],
+            prompts=prompts,
             step=step,
             kernel=plan.kernel,
             x=x,
@@ -111,7 +166,27 @@ class Collected:
             log_prob=log_prob,
             advantage=self.advantage_BS[rows, j].float().to(device),
             weight=self.weight_BS[rows, j].float().to(device),
+            group=self.group_B[rows].to(device),
+            **more,
         )
+
+    def reward(self, rows: Sequence[int], x0: torch.Tensor) -> torch.Tensor:
+        """[B] float64, with a gradient: what rollouts with these samples but clean ends x0 [B,*] are worth."""
+        assert self.judge is not None, "an objective that needs gradients has a judge that gives them"
+        pictures = self.decode(x0)
+        made = [replace(self.rollouts[row], made=visual(picture)) for row, picture in zip(rows, pictures, strict=True)]
+        return self.judge(made).total.to(x0.device)
+
+    @torch.no_grad()
+    def completed(self, j: int) -> list[Rollout]:
+        """The rollouts as they would have ended had all been quiet from their trained step j on: by the ODE from before that step."""
+        out: list[Rollout] = []
+        for part in self.parts:
+            rollouts = self.rollouts[len(out) : len(out) + len(part.x0)]
+            velocity = self.bind([rollout.sample.prompt for rollout in rollouts])
+            pictures = self.decode(completed(velocity, self.plan, part.x[:, j], self.plan.train[j])).cpu()
+            out += [replace(rollout, made=visual(picture)) for rollout, picture in zip(rollouts, pictures, strict=True)]
+        return out
 
 
 def visual(made: torch.Tensor) -> Picture | Clip:
@@ -126,13 +201,18 @@ def collect(
 ) -> Collected:  # fmt: skip
     """`size` rollouts of each sample, which makes a group; group ids count on over epochs.
 
-    Rows are laid into micro-batches in an order that follows from seed and epoch, so that each holds a mixture of groups. Their noise
-    is keyed by group and member: no rollout depends on the order. `done` hears of each finished micro-batch.
+    Rows are laid into micro-batches in an order that follows from seed and epoch, so that each holds a mixture of groups, or whole ones
+    where the plan branches. Their noise is keyed by group and member: no rollout depends on the order. `done` hears of each finished
+    micro-batch.
     """
     rows = [(group, member) for group in range(len(samples)) for member in range(size)]
     assert len(rows) % micro_batch == 0, f"{len(rows)} rollouts are not a multiple of the micro-batch {micro_batch}"
-    order = torch.randperm(len(rows), generator=seeded(noise.seed, "rows", epoch)).tolist()
-    collected = Collected(plan=plan, rollouts=[], parts=[], noise=noise, keys=[])
+    generator = seeded(noise.seed, "rows", epoch)
+    if plan.branch is None:
+        order = torch.randperm(len(rows), generator=generator).tolist()
+    else:
+        order = [group * size + m for group in torch.randperm(len(samples), generator=generator).tolist() for m in range(size)]
+    collected = Collected(plan=plan, rollouts=[], parts=[], noise=noise, bind=bind, decode=decode, keys=[])
     for first in range(0, len(rows), micro_batch):
         chosen = [rows[k] for k in order[first : first + micro_batch]]
         start = [(epoch, group, 0 if plan.share_noise else member, -1) for group, member in chosen]
@@ -141,7 +221,14 @@ def collect(
             return noise.batch(shape, [(epoch, group, member, step) for group, member in chosen]).to(device)
 
         velocity = bind([samples[group].prompt for group, _ in chosen])
-        trajectory = rollout(velocity, plan, noise.batch(shape, start).to(device), eps)
+        if plan.branch is None:
+            trajectory = rollout(velocity, plan, noise.batch(shape, start).to(device), eps)
+        else:
+            distinct = sorted({group for group, _ in chosen})
+            stem = replace(plan, sigmas=plan.sigmas[: plan.branch + 1], kernel=Ode(), noisy=(), train=(), branch=None)
+            x = noise.batch(shape, [(epoch, group, 0, -1) for group in distinct]).to(device)
+            x = rollout(bind([samples[group].prompt for group in distinct]), stem, x, eps).x0
+            trajectory = rollout(velocity, plan, x[[distinct.index(group) for group, _ in chosen]], eps, plan.branch)
         pictures = decode(trajectory.x0).cpu()
         collected.parts.append(trajectory)
         collected.keys += [(epoch, group, member) for group, member in chosen]

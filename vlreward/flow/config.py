@@ -105,6 +105,22 @@ class Align:
         batches = self.group.size * self.group.groups // self.group.micro_batch
         if batches % self.optim.updates:
             raise ConfigError(f"is {self.optim.updates}, expected a divisor of the {batches} micro-batches of an epoch", "optim.updates")
+        if self.objective.whole_groups and self.group.micro_batch % self.group.size:
+            raise ConfigError(
+                f"is {self.group.micro_batch}, but {self.objective.kind!r} compares whole groups; use a multiple of group.size = "
+                f"{self.group.size}",
+                "group.micro_batch",
+            )
+        if self.advantage.per_token:
+            name = type(self.advantage).__name__
+            raise ConfigError(f"is {name}, which credits the tokens of a text; a generator writes none", "advantage.kind")
+        if self.objective.needs_gradient and self.control == "shuffle_rewards":
+            raise ConfigError(f"is 'shuffle_rewards', but {self.objective.kind!r} follows gradients, which stay where they are", "control")
         for i, term in enumerate(self.rewards.terms):
+            if self.objective.needs_gradient and term.weight and not term.reward.differentiable:
+                raise ConfigError(
+                    f"is {term.reward.kind!r}, which has no gradient, but {self.objective.kind!r} needs one; use 'clip_score', or weight 0",
+                    f"rewards.{i}.kind",
+                )
             if "text" in term.reward.needs:
                 raise ConfigError(f"is {term.reward.kind!r}, which judges text, but a generator makes pictures", f"rewards.{i}.kind")

@@ -17,12 +17,15 @@ TRAIN_STEPS = 1000
 """diffusers' num_train_timesteps: a transformer's `timestep` is 1000 s, and the native grid ends at shift(1/1000)."""
 
 
-def sigmas(steps: int, *, grid: Grid = "linspace", shift: float | None = None, mu: float | None = None) -> torch.Tensor:
+def sigmas(
+    steps: int, *, grid: Grid = "linspace", shift: float | None = None, mu: float | None = None, terminal: float | None = None
+) -> torch.Tensor:
     """[steps+1] float32 falling from 1 to 0.
 
     `linspace` starts from 1, ..., 1/steps, the grid that FLUX's and Qwen's pipelines hand to the scheduler. `native` starts from
     1, ..., shift(1/1000), what diffusers' SD3 pipeline uses when it is given no sigmas; the shift is then applied to it a second time.
     `shift` is the static s u / (1 + (s-1) u), `mu` the dynamic e^mu / (e^mu + 1/u - 1); at most one of them.
+    `terminal` stretches the grid so that the last sigma before 0 is this one (Qwen-Image: 0.02, LTX: 0.1).
     Source: diffusers, FlowMatchEulerDiscreteScheduler.set_timesteps.
     """
     assert shift is None or mu is None, "a sigma grid takes a shift or a mu, not both"
@@ -35,7 +38,10 @@ def sigmas(steps: int, *, grid: Grid = "linspace", shift: float | None = None, m
     low = torch.tensor(1 / TRAIN_STEPS, dtype=torch.float64)
     end = 1 / steps if grid == "linspace" else (low if mu is not None else shifted(low)).item()
     base = torch.linspace(1, end, steps, dtype=torch.float64)
-    return torch.cat([shifted(base), torch.zeros(1, dtype=torch.float64)]).float()
+    grown = shifted(base)
+    if terminal is not None:
+        grown = 1 - (1 - grown) * (1 - terminal) / (1 - grown[-1])
+    return torch.cat([grown, torch.zeros(1, dtype=torch.float64)]).float()
 
 
 def wide(s: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,8 @@ class Plan:
     noisy: tuple[int, ...] = ()
     train: tuple[int, ...] = ()
     """Steps whose transitions are stored for the objective; a part of `noisy`."""
+    means: bool = False
+    """Store the means that transitions were drawn around, too."""
     guidance: float = 1.0
     policy: str = "train"
     """Whose weights sample."""
@@ -28,6 +30,13 @@ class Plan:
     """All rollouts of a group start from the same noise."""
     renoised: int = 0
     """For an objective of the forward process: at how many levels each finished rollout is noised anew and trained on."""
+    shared_levels: bool = False
+    """The rollouts of a group are renoised at the same levels and with the same noise, so that they differ in their ends alone."""
+
+    restart: int | None = None
+    """Where the objective denoises again, with a gradient: x before this step is stored."""
+    branch: int | None = None
+    """The rollouts of a group are one until this step, which is computed once and then goes on with each one's own noise."""
 
     def __post_init__(self):
         assert set(self.train) <= set(self.noisy) <= set(range(self.steps)), f"steps out of range: {self.train}, {self.noisy}"
@@ -40,7 +49,7 @@ class Plan:
     @property
     def trained(self) -> int:
         """Transitions of each rollout that the objective learns from."""
-        return len(self.train) + self.renoised
+        return len(self.train) + self.renoised + (self.restart is not None)
 
 
 def seeded(*key: int | str) -> torch.Generator:

@@ -32,14 +32,20 @@ class Trajectory:
     """[B,S,*] after it"""
     log_prob: torch.Tensor
     """[B,S] of x_next, computed on the stored value"""
+    mean: torch.Tensor
+    """[B,S,*] of the distribution x_next was drawn from; [B,0] unless the plan keeps means"""
+    restart: torch.Tensor
+    """[B,*] before the step that the plan restarts at; [B,0] without one"""
 
 
-def rollout(velocity: Velocity, plan: Plan, x: torch.Tensor, eps: Callable[[int], torch.Tensor]) -> Trajectory:
-    """Denoise x [B,*] along the plan; `eps(i)` is the noise [B,*] of step i and is asked for at noisy steps only."""
+def rollout(velocity: Velocity, plan: Plan, x: torch.Tensor, eps: Callable[[int], torch.Tensor], first: int = 0) -> Trajectory:
+    """Denoise x [B,*] along the plan from its step `first` on; `eps(i)` is the noise [B,*] of step i, asked for at noisy steps only."""
     ode, batch = Ode(), len(x)
-    before, after, log_prob = [], [], []
-    for i in range(plan.steps):
+    nothing = restart = x.new_zeros(batch, 0)
+    before, after, log_prob, means = [], [], [], []
+    for i in range(first, plan.steps):
         s, s_next = (plan.sigmas[k].to(x.device).expand(batch) for k in (i, i + 1))
+        restart = x if i == plan.restart else restart
         v = velocity(x, s, plan.policy)
         if i not in plan.noisy:
             x = ode(x, v, s, s_next).mean
@@ -50,7 +56,15 @@ def rollout(velocity: Velocity, plan: Plan, x: torch.Tensor, eps: Callable[[int]
             before.append(x)
             after.append(x_next)
             log_prob.append(step.log_prob(x_next))
+            means += [step.mean] * plan.means
         x = x_next
     if not before:
-        return Trajectory(x, x.new_zeros(batch, 0), x.new_zeros(batch, 0), x.new_zeros(batch, 0))
-    return Trajectory(x, torch.stack(before, 1), torch.stack(after, 1), torch.stack(log_prob, 1))
+        return Trajectory(x, nothing, nothing, nothing, nothing, restart)
+    mean = torch.stack(means, 1) if means else nothing
+    return Trajectory(x, torch.stack(before, 1), torch.stack(after, 1), torch.stack(log_prob, 1), mean, restart)
+
+
+def completed(velocity: Velocity, plan: Plan, x: torch.Tensor, step: int) -> torch.Tensor:
+    """[B,*] the clean end of x [B,*] before a step of the plan, by the ODE along the plan's remaining sigmas."""
+    rest = Plan(sigmas=plan.sigmas[step:], kernel=Ode(), policy=plan.policy)
+    return rollout(velocity, rest, x, lambda i: torch.empty(0)).x0

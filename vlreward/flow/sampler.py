@@ -33,6 +33,11 @@ class Schedule:
     """Only this many neighbouring steps are noisy and trained; none is all steps. Source: Flow-GRPO-Fast."""
     window_from: Annotated[int, Bound(0)] | None = None
     """First step of the window; none draws it anew each epoch. Early steps decide what is where, late ones how it is finished."""
+    slide: Count | None = None
+    """Epochs after which the window moves one step later, from `window_from` (or the start) to the last place; then it stays.
+    Source: MixGRPO (arXiv 2507.21802)."""
+    trained: Annotated[float, Bound(0, 1, above=True)] = 1.0
+    """Share of the noisy steps that is trained, rounded down to at least one and drawn anew each epoch. Source: DanceGRPO, 0.6."""
     share_noise: bool = False
     """All rollouts of a group start from the same noise."""
 
@@ -40,8 +45,9 @@ class Schedule:
         if self.window is not None and self.window + (self.window_from or 0) > self.last_noisy:
             after = f" after step {self.window_from}" if self.window_from else ""
             raise ConfigError(f"is {self.window}, expected at most the {self.last_noisy} steps that can be noisy{after}", "window")
-        if self.window is None and self.window_from is not None:
-            raise ConfigError("is given without the size of the window; add sampler.window", "window_from")
+        for name in ("window_from", "slide"):
+            if self.window is None and getattr(self, name) is not None:
+                raise ConfigError("is given without the size of the window; add sampler.window", name)
 
     @property
     def last_noisy(self) -> int:
@@ -75,8 +81,10 @@ class Sampler:
                 raise ConfigError(f"unknown key.{hint} Known: kernel, {', '.join(sorted(own | shared))}.", f"{key}.{name}")
         settings = {name: value for name, value in tree.items() if name in own}
         kernel = part("kernels", {"kind": tree["kernel"], **settings}, key, folder) if settings else plain
-        rest = {name: value for name, value in tree.items() if name in shared}
-        return cls(kernel=kernel, schedule=parse(Schedule, rest, key, folder))
+        schedule = parse(Schedule, {name: value for name, value in tree.items() if name in shared}, key, folder)
+        if kernel.vanishing_end and schedule.last_step == "kernel":
+            raise ConfigError(f"is 'kernel', but the last step of {kernel.kind!r} has no noise to train on; use 'ode'", f"{key}.last_step")
+        return cls(kernel=kernel, schedule=schedule)
 
     def to_tree(self) -> dict[str, Any]:
         """The configuration's mapping again, every default written out."""
@@ -89,14 +97,26 @@ class Sampler:
         return sigmas(schedule.steps, grid=schedule.grid, **(own if schedule.shift is None else {"shift": schedule.shift}))
 
     def plan(self, grid: torch.Tensor, epoch: int, seed: int) -> Plan:
-        """An epoch's plan: all steps but the last noisy and trained, or a window of them that follows from seed and epoch."""
+        """An epoch's plan: all steps but the last noisy, or a window of them; those trained follow from seed and epoch."""
         schedule, noisy = self.schedule, range(self.schedule.last_noisy)
         if schedule.window is not None:
-            places = schedule.last_noisy - schedule.window + 1
-            drawn = int(torch.randint(places, (1,), generator=seeded(seed, "window", epoch)))
-            start = drawn if schedule.window_from is None else schedule.window_from
+            start = self._window(epoch, seed)
             noisy = range(start, start + schedule.window)
-        chosen = tuple(noisy) if self.kernel.stochastic else ()
+        chosen = list(noisy) if self.kernel.stochastic else []
+        count = max(1, int(schedule.trained * len(chosen) + 1e-9))
+        drawn = torch.randperm(len(chosen), generator=seeded(seed, "trained", epoch))[:count].sort().values.tolist()
         return Plan(
-            sigmas=grid, kernel=self.kernel, noisy=chosen, train=chosen, guidance=schedule.guidance, share_noise=schedule.share_noise
-        )
+            sigmas=grid, kernel=self.kernel, noisy=tuple(chosen), train=tuple(chosen[k] for k in drawn), guidance=schedule.guidance,
+            share_noise=schedule.share_noise,
+        )  # fmt: skip
+
+    def _window(self, epoch: int, seed: int) -> int:
+        """The window's first step."""
+        schedule = self.schedule
+        assert schedule.window is not None, "there is no window"
+        last = schedule.last_noisy - schedule.window
+        if schedule.slide is not None:
+            return min((schedule.window_from or 0) + epoch // schedule.slide, last)
+        if schedule.window_from is not None:
+            return schedule.window_from
+        return int(torch.randint(last + 1, (1,), generator=seeded(seed, "window", epoch)))

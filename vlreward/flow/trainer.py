@@ -19,9 +19,10 @@ from vlreward.flow.models.base import Embeddings, guided
 from vlreward.flow.plan import Noise, Plan, seeded
 from vlreward.flow.policies import Policies
 from vlreward.flow.rollout import Velocity
+from vlreward.rewards.composite import Composite
 from vlreward.run import Progress, RunFolder, seed_everything
 from vlreward.statistics import gains
-from vlreward.types import Sample, TrainState
+from vlreward.types import RewardTable, Rollout, Sample, TrainState
 
 LOGGED = 2
 """Best and worst rollouts an epoch that go into rollouts.jsonl, each."""
@@ -41,7 +42,7 @@ class Trainer:
         count = config.optim.epochs * config.group.groups
         self.embeddings = Embeddings(self.model, [s.prompt for s in (*self.take(0, min(count, len(train))), *held_out)])
         self.model.drop_encoders()
-        self.grid = config.sampler.sigmas(self.model.schedule())
+        self.grid = config.sampler.sigmas(self.model.schedule(config.sampler.schedule.steps))
         names = config.objective.policies | ({"ema"} if config.optim.ema else set())
         self.policies = Policies(self.model.net, names)
         self.weights = [weight for weight in self.model.net.parameters() if weight.requires_grad]
@@ -84,12 +85,14 @@ class Trainer:
         samples = self.take(self.state.cursor, config.group.groups)
         with self.timed("rollout", figures):
             collected = self.collect(plan, samples, epoch, config.group.size)
+        collected.judge = self.judge if objective.needs_gradient else None
         with self.timed("reward", figures):
             table = objective.score(collected, lambda rollouts: config.rewards(rollouts, self.device))
         judged = table
         if config.control == "shuffle_rewards":
             order = torch.randperm(len(table.scores), generator=seeded(config.run.seed, "control", epoch))
             judged = table.reordered(order.tolist())
+            collected.gains = [gain.reordered(order.tolist()) for gain in collected.gains]
         objective.credit(collected, judged, config.advantage)
         with self.timed("update", figures):
             figures |= self.update(collected, epoch)
@@ -108,6 +111,11 @@ class Trainer:
             lambda prompts: self.bind(prompts, plan.guidance), self.model.decode, plan, self.model.shape(), samples, self.noise,
             epoch=epoch, size=size, micro_batch=micro_batch or self.config.group.micro_batch, device=self.device,
         )  # fmt: skip
+
+    def judge(self, rollouts: Sequence[Rollout]) -> RewardTable:
+        """Judge with a gradient; terms of weight 0 only watch, and are not asked."""
+        terms = [term for term in self.config.rewards.terms if term.weight]
+        return Composite(terms)(rollouts, self.device)
 
     def update(self, collected: Collected, epoch: int) -> dict[str, float]:
         """The epoch's optimiser steps; means of their figures. An update whose gradient is zero or not finite is left out."""
@@ -175,7 +183,8 @@ class Trainer:
         """Make and judge the held-out pictures; writes evaluation_<phase>.jsonl and, unless quiet, every picture. Mean scores."""
         block = self.config.eval
         assert isinstance(block, Evaluation), "there is nothing to evaluate on"
-        own = self.model.schedule() if self.config.sampler.schedule.shift is None else {"shift": self.config.sampler.schedule.shift}
+        shift = self.config.sampler.schedule.shift
+        own = self.model.schedule(block.steps) if shift is None else {"shift": shift}
         grid = sigmas(block.steps, grid=block.grid or self.config.sampler.schedule.grid, **own)
         plan = evaluate.plan(grid, self.config.sampler.schedule.guidance, policy)
         with Progress(f"evaluate {phase}", len(self.held_out)) as progress:

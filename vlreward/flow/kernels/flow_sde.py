@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import torch
 
 from vlreward.config import Bound, NotNegative
-from vlreward.flow.kernels.base import Kernel, Step
-from vlreward.flow.math import clean, wide
+from vlreward.flow.kernels.base import Kernel, Step, renoised
+from vlreward.flow.math import wide
 from vlreward.registry import register
 
 
@@ -40,8 +40,6 @@ class FlowSde(Kernel):
         std = (g_squared * -dt).sqrt()
         if self.first == "exact":
             limit = torch.minimum(torch.full_like(s, self.noise), s_next)
-            kept = (s_next**2 - limit**2).clamp(min=0).sqrt()
-            exact = wide(1 - s_next, x) * clean(x, v, s) + wide(kept, x) * x
-            mean = torch.where(wide(start, x), exact, mean)
+            mean = torch.where(wide(start, x), renoised(x, v, s, s_next, limit), mean)
             std = torch.where(start, limit, std)
         return Step(mean, wide(std, x))

@@ -45,13 +45,22 @@ class Generator:
         """Of one sample's latents."""
         raise NotImplementedError(f"{type(self).__name__} must define shape")
 
-    def schedule(self) -> dict[str, float]:
-        """The model's own `shift` or `mu` for `flow.math.sigmas`."""
+    def schedule(self, steps: int) -> dict[str, float]:
+        """The model's own `shift` or `mu`, and `terminal`, for `flow.math.sigmas` of this many steps."""
         return {}
 
     def velocity(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
         """v = eps - x0 [B,*] float32 at latents x [B,*] and s [B]: one forward pass, without guidance."""
         raise NotImplementedError(f"{type(self).__name__} must define velocity")
+
+    @property
+    def guidance_is_input(self) -> bool:
+        """Whether the network was distilled to take guidance as an input: the row `guidance` [B] of its condition."""
+        return False
+
+    def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float) -> torch.Tensor:
+        """Classifier-free guidance of two velocities [B,*]."""
+        return unconditional + guidance * (conditional - unconditional)
 
     def decode(self, x0: torch.Tensor) -> torch.Tensor:
         """Latents [B,*] -> pictures [B,3,H,W] or clips [B,F,3,H,W] in [0, 1]; carries gradient."""
@@ -65,17 +74,19 @@ class Generator:
 def guided(
     model: Generator, x: torch.Tensor, s: torch.Tensor, condition: Condition, null: Condition | None, guidance: float
 ) -> torch.Tensor:
-    """v [B,*] with classifier-free guidance: null + guidance * (conditional - null).
+    """v [B,*] with guidance: an input of the network where it takes one, else classifier-free.
 
-    Guidance 1 costs one forward pass of B rows; any other, one pass of 2B rows, of which the unconditional half gets no gradient.
+    Guidance 1 costs one forward pass of B rows, as does one that is an input; any other, one pass of 2B rows, of which the unconditional
+    half gets no gradient.
     """
+    if model.guidance_is_input:
+        return model.velocity(x, s, {**condition, "guidance": torch.full_like(s, guidance)})
     if guidance == 1.0:
         return model.velocity(x, s, condition)
     assert null is not None, "guidance other than 1 needs the empty prompt's condition"
     both = {name: torch.cat([null[name].expand_as(rows), rows]) for name, rows in condition.items()}
     unconditional, conditional = model.velocity(torch.cat([x, x]), torch.cat([s, s]), both).chunk(2)
-    unconditional = unconditional.detach()
-    return unconditional + guidance * (conditional - unconditional)
+    return model.combine(conditional, unconditional.detach(), guidance)
 
 
 class Embeddings:
@@ -90,9 +101,18 @@ class Embeddings:
                 part = distinct[i : i + batch]
                 filled = part + [""] * (batch - len(part))
                 parts.append({name: rows[: len(part)] for name, rows in model.encode(filled).items()})
-        self._table = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        self._table = {name: stacked([part[name] for part in parts]) for name in parts[0]}
 
     def __call__(self, prompts: Sequence[str], device: Any = "cpu") -> Condition:
         """Conditions of B prompts."""
         rows = torch.tensor([self._row[prompt] for prompt in prompts])
         return {name: table[rows].to(device) for name, table in self._table.items()}
+
+
+def stacked(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Tables [B,...] below each other; those of prompts [B,L,...] are padded behind with zeros to the longest."""
+    if parts[0].ndim == 1:
+        return torch.cat(list(parts))
+    longest = max(part.shape[1] for part in parts)
+    padded = [torch.cat([part, part.new_zeros(len(part), longest - part.shape[1], *part.shape[2:])], dim=1) for part in parts]
+    return torch.cat(padded)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
 from vlreward.advantages.base import Advantage
-from vlreward.flow.collect import Batch, Collected
+from vlreward.flow.collect import Batch, Collected, Judge
 from vlreward.flow.plan import Plan
 from vlreward.flow.policies import Policies
 from vlreward.flow.rollout import Velocity
 from vlreward.flow.sampler import Sampler
-from vlreward.types import Loss, RewardTable, Rollout
-
-Judge = Callable[[Sequence[Rollout]], RewardTable]
+from vlreward.types import Loss, RewardTable
 
 
 @dataclass(kw_only=True)
@@ -27,6 +24,10 @@ class Objective:
     kind: ClassVar[str]
     needs_log_prob: ClassVar[bool] = True
     """Refuse a sampler whose kernel is deterministic."""
+    whole_groups: ClassVar[bool] = False
+    """Refuse micro-batches that cannot hold whole groups."""
+    needs_gradient: ClassVar[bool] = False
+    """Refuse rewards without one, and give `collected` a judge with one."""
 
     @property
     def policies(self) -> frozenset[str]:

@@ -1,0 +1,96 @@
+"""What every adapter of a pipeline is put to: its own `__call__`, and one epoch of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from vlreward.config import load
+from vlreward.flow import evaluate
+from vlreward.flow.config import Align
+from vlreward.flow.math import Grid, sigmas
+from vlreward.flow.models.base import Embeddings, Generator, guided
+from vlreward.flow.rollout import rollout
+from vlreward.flow.train import train
+from vlreward.run import RunFolder
+
+PROMPTS = ["a red circle", "two blue squares", "a green cross above a cyan circle"]
+STEPS = 4
+Draw = Callable[[Any, list[str], torch.Tensor, float], torch.Tensor]
+"""A pipeline's own `__call__`: (pipe, prompts, latents [B,*], guidance) -> pictures or clips in [0, 1], `STEPS` steps."""
+
+
+@torch.no_grad()
+def ours(generator: Generator, prompts: Sequence[str], latents: torch.Tensor, guidance: float, grid: Grid = "linspace") -> torch.Tensor:
+    """Pictures of our denoising loop from this noise."""
+    embeddings = Embeddings(generator, prompts, batch=2)
+    condition, null = embeddings(prompts), embeddings([""] * len(prompts))
+    plan = evaluate.plan(sigmas(STEPS, grid=grid, **generator.schedule(STEPS)), guidance)
+    velocity = lambda x, s, policy="train": guided(generator, x, s, condition, null, guidance)  # noqa: E731
+    return generator.decode(rollout(velocity, plan, latents, lambda i: torch.empty(0)).x0)
+
+
+def difference(generator: Any, draw: Draw, guidance: float, grid: Grid = "linspace") -> float:
+    """The largest between a pixel of ours and one of the pipeline's own, from the same noise."""
+    latents = torch.randn(len(PROMPTS), *generator.shape(), generator=torch.Generator().manual_seed(1))
+    generator.pipe.set_progress_bar_config(disable=True)
+    mine = ours(generator, PROMPTS, latents.clone(), guidance, grid)
+    theirs = draw(generator.pipe, PROMPTS, latents, guidance)
+    assert mine.shape == theirs.shape
+    assert mine.std() > 0.01, "a constant picture proves nothing"
+    return (mine - theirs).abs().max().item()
+
+
+def align(tmp_path: Path, generator: str, guidance: float = 1.0, grid: Grid = "linspace") -> tuple[Align, RunFolder]:
+    """One epoch of Flow-GRPO by the ordinary trainer, with an evaluation before and after."""
+    path = tmp_path / "run.yaml"
+    path.write_text(f"""
+run: {{name: small, seed: 3, folder: {tmp_path / "runs"}}}
+data: {{kind: tiny, task: objects, count: 4}}
+eval: {{data: {{kind: tiny, task: objects, count: 3, holdout: true}}, steps: {STEPS}, batch: 3}}
+generator: {generator}
+sampler: {{kernel: flow_sde, noise: 0.7, steps: 3, grid: {grid}, guidance: {guidance}}}
+group: {{size: 2, groups: 2, micro_batch: 2}}
+rewards: [{{kind: tests/flow/brightness.py:Brightness}}]
+advantage: {{kind: group, clip: 5.0}}
+objective: {{kind: flow_grpo, clip: 1.0e-3, beta: 0.01}}
+optim: {{lr: 0.3, epochs: 1}}
+""")
+    config, _ = load(path, [], Align)
+    folder = train(config)
+    [row] = folder.read("metrics.jsonl")
+    assert (row["ratio/deviation"], row["skipped"]) == (0, 0)
+    assert row["grad_norm"] > 0
+    return config, folder
+
+
+def trains_a_lora(tmp_path: Path, generator: str, pipe: Any, draw: Draw, guidance: float = 1.0, grid: Grid = "linspace") -> None:
+    """The pipeline by itself draws the run's last evaluation with the LoRA that the run exported."""
+    config, folder = align(tmp_path, generator, guidance, grid)
+    assert config.eval is not None
+    samples = config.eval.data.samples()
+    latents = evaluate.start(config.generator.shape(), samples, config.eval.seed)
+    pipe.set_progress_bar_config(disable=True)
+    drawn = []
+    for phase in ("before", "after"):
+        if phase == "after":
+            pipe.load_lora_weights(folder.path / "lora")
+        drawn.append(draw(pipe, [sample.prompt for sample in samples], latents.clone(), guidance).flatten(1).mean(1))
+        wanted = torch.tensor([row["scores"]["Brightness"] for row in folder.read(f"evaluation_{phase}.jsonl")])
+        assert (drawn[-1] - wanted).abs().max() < 1e-5
+    assert (drawn[1] - drawn[0]).abs().max() > 1e-4, "the LoRA changed nothing"
+
+
+def trains_whole(tmp_path: Path, generator: str, original: Path, guidance: float = 1.0) -> RunFolder:
+    """The exported transformer has the original's weights, most of them changed."""
+    _, folder = align(tmp_path, generator, guidance)
+    [exported] = (folder.path / "transformer").glob("*.safetensors")
+    [kept] = (original / "transformer").glob("*.safetensors")
+    old, new = load_file(kept), load_file(exported)
+    assert old.keys() == new.keys()
+    assert sum(not torch.equal(old[key], new[key]) for key in old) > len(old) / 2
+    return folder

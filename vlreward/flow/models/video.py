@@ -1,0 +1,49 @@
+"""What adapters of text-to-video pipelines share: clip sizes, latents [C,F,H,W] and their decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from vlreward.config import Count
+from vlreward.errors import ConfigError
+from vlreward.flow.models.pipeline import PipelineGenerator, unit
+
+
+@dataclass(kw_only=True)
+class VideoGenerator(PipelineGenerator):
+    """A text-to-video pipeline; `pixels` is the height of its clips."""
+
+    width: Count | None = None
+    """In pixels; None is as wide as high."""
+    frames: Count = 33
+    """Of a clip: a multiple of the autoencoder's step in time, and one more."""
+
+    def check(self) -> None:
+        step = self.scale * self.patch
+        for name, value in (("pixels", self.pixels), ("width", self.width or self.pixels)):
+            if value % step:
+                raise ConfigError(f"is {value}, expected a multiple of {step} for this model", f"generator.{name}")
+        if (self.frames - 1) % self.pace:
+            low = self.frames - (self.frames - 1) % self.pace
+            raise ConfigError(f"is {self.frames}, expected one more than a multiple of {self.pace}, as {low} is", "generator.frames")
+
+    @property
+    def scale(self) -> int:
+        return self.pipe.vae_scale_factor_spatial
+
+    @property
+    def pace(self) -> int:
+        """Frames of one latent in time, but for the first."""
+        return self.pipe.vae_scale_factor_temporal
+
+    def shape(self) -> tuple[int, ...]:
+        return self.channels, (self.frames - 1) // self.pace + 1, self.pixels // self.scale, (self.width or self.pixels) // self.scale
+
+    def latents(self, x0: torch.Tensor) -> torch.Tensor:
+        """[B,C,F,H,W] as the autoencoder takes them."""
+        return (x0 / self.pipe.vae.config.scaling_factor).to(self.pipe.vae.dtype)
+
+    def decode(self, x0: torch.Tensor) -> torch.Tensor:
+        return unit(self.pipe.vae.decode(self.latents(x0), return_dict=False)[0]).transpose(1, 2)

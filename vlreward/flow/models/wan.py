@@ -1,0 +1,104 @@
+"""Wan 2.1 and 2.2 text-to-video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vlreward.config import Count
+from vlreward.flow.math import TRAIN_STEPS
+from vlreward.flow.models.base import Condition
+from vlreward.flow.models.pipeline import spread
+from vlreward.flow.models.video import VideoGenerator
+from vlreward.registry import register
+
+
+@register("wan")
+@dataclass(kw_only=True)
+class Wan(VideoGenerator):
+    """A WanPipeline folder, of one transformer (2.1, 2.2-5B) or of two experts (2.2-A14B). Guidance is classifier-free.
+
+    Its usual scheduler is a multistep solver; rollouts and evaluation here are Euler steps along that scheduler's shift.
+    """
+
+    prompt_tokens: Count = 512
+    """Length of a prompt, padded or cut."""
+
+    pipeline = "wan.pipeline_wan:WanPipeline"
+    encoders = ("text_encoder",)
+    feed_forward = ("ffn.net.0.proj", "ffn.net.2")
+
+    def network(self) -> nn.Module:
+        low, boundary = self.pipe.transformer_2, self.pipe.config.boundary_ratio
+        return super().network() if low is None else Experts(self.pipe.transformer, low, boundary * TRAIN_STEPS)
+
+    @property
+    def patch(self) -> int:
+        return self.pipe.transformer.config.patch_size[1]
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        tokens, _ = self.pipe.encode_prompt(list(prompts), do_classifier_free_guidance=False, max_sequence_length=self.prompt_tokens)
+        return {"tokens": tokens.cpu()}
+
+    def velocity(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
+        timestep = s * TRAIN_STEPS
+        if self.pipe.config.expand_timesteps:
+            timestep = timestep[:, None].expand(-1, x.shape[2] * self.tokens)
+        with self._autocast:
+            return self.net(x.to(self._dtype), timestep, condition["tokens"], return_dict=False)[0].float()
+
+    def latents(self, x0: torch.Tensor) -> torch.Tensor:
+        return spread(self.pipe.vae, x0)
+
+    def export(self, folder: Path) -> None:
+        """The second expert's weights go to the folder `transformer_2` inside; diffusers reads them with load_into_transformer_2."""
+        if not isinstance(self.net, Experts):
+            super().export(folder)
+            return
+        self.write(self.net.high, folder)
+        self.write(self.net.low, folder / "transformer_2")
+
+
+class Experts(nn.Module):
+    """Two transformers as one network with one LoRA: `high` computes the rows whose timestep is at the boundary or above."""
+
+    def __init__(self, high: Any, low: Any, boundary: float):
+        super().__init__()
+        self.high, self.low, self.boundary = high, low, boundary
+
+    def forward(self, x: torch.Tensor, timestep: torch.Tensor, tokens: torch.Tensor, return_dict: bool = False) -> tuple[torch.Tensor]:
+        noisy = timestep.flatten(1)[:, 0] if timestep.ndim > 1 else timestep
+        noisy = noisy >= self.boundary
+        if noisy.all() or not noisy.any():
+            return (self.high if noisy.all() else self.low)(x, timestep, tokens, return_dict=return_dict)
+        parts = [net(x[rows], timestep[rows], tokens[rows], return_dict=False)[0] for net, rows in ((self.high, noisy), (self.low, ~noisy))]
+        back = torch.cat([noisy.nonzero(), (~noisy).nonzero()]).flatten().argsort()
+        return (torch.cat(parts)[back],)
+
+    @property
+    def peft_config(self) -> dict[str, Any]:
+        return self.high.peft_config
+
+    def _both(self, method: str, *args: Any, **more: Any) -> None:
+        for net in (self.high, self.low):
+            getattr(net, method)(*args, **more)
+
+    def add_adapter(self, config: Any, adapter_name: str) -> None:
+        self._both("add_adapter", config, adapter_name=adapter_name)
+
+    def set_adapter(self, name: str) -> None:
+        self._both("set_adapter", name)
+
+    def enable_adapters(self) -> None:
+        self._both("enable_adapters")
+
+    def disable_adapters(self) -> None:
+        self._both("disable_adapters")
+
+    def enable_gradient_checkpointing(self) -> None:
+        self._both("enable_gradient_checkpointing")
