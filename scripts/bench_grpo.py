@@ -242,7 +242,7 @@ def report(found: dict[str, list[dict[str, Any]]], options: argparse.Namespace) 
         return statistics.median(row[stage] for result in found[side] for row in result["seconds"][1:])
 
     ratios = {f"{stage}_ratio": seconds("trl", stage) / seconds("ours", stage) for stage in STAGES}
-    ratios["memory_ratio"] = min(r["memory"] for r in found["ours"]) / min(r["memory"] for r in found["trl"])
+    ratios["memory_ratio"] = min(r["memory"] for r in found["ours"]) / max(1, min(r["memory"] for r in found["trl"]))
     pairs = list(zip(found["ours"][0]["logged"], found["trl"][0]["logged"], strict=True))
     for name in LOGGED:
         ratios[f"{name}_difference"] = max(abs(a[name] - b[name]) for a, b in pairs)

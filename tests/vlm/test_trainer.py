@@ -65,7 +65,7 @@ def weights(folder) -> dict[str, torch.Tensor]:
 
 
 def figures(folder) -> list[dict]:
-    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in folder.read("metrics.jsonl")]
+    return [{k: v for k, v in row.items() if not k.startswith(("time/", "tokens/"))} for row in folder.read("metrics.jsonl")]
 
 
 @pytest.mark.parametrize("name", [name for name in REPLACED if name != "__init__"])
