@@ -2,18 +2,20 @@
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from vlreward.sandbox import processes
-from vlreward.sandbox.pool import Pool
+from vlreward.sandbox.pool import Pool, Sandbox, ready
 
 HONEST = "import matplotlib.pyplot as plt\nplt.bar(['a', 'b'], [1, 2])\nplt.title('honest')"
 NOT_PERMITTED = "Operation not permitted"
@@ -172,36 +174,59 @@ def test_a_document_that_takes_too_long_is_cut_off_behind_the_same_filter(sandbo
 
 
 PARENT = """
-from vlreward.sandbox.pool import Pool
+import signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from vlreward.sandbox import pool
+make = pool.Sandbox.__init__
+def slowly(self, limits):
+    if threading.current_thread().name.endswith("_1"):
+        print("making the second", flush=True)
+        time.sleep(float(sys.argv[1]))
+    make(self, limits)
+pool.Sandbox.__init__ = slowly
 from vlreward.sandbox.wall import Limits
-pool = Pool(Limits(cpu_seconds=1000, wall_seconds=1000), workers=2)
-pool.start()
-print("started", flush=True)
-pool.run(["while True: pass", "while True: pass  # again"])
+several = pool.Pool(Limits(cpu_seconds=1000, wall_seconds=1000), workers=2)
+several.start()
+several.run(["while True: pass", "while True: pass  # again"])
 """
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_no_process_outlives_a_parent_that_is_stopped(sandbox, how):
+@pytest.mark.parametrize(("late", "busy"), [(0, 10), (5, 3)], ids=["all at work", "one still in the making"])
+def test_no_process_outlives_a_parent_that_is_stopped(sandbox, how, late, busy):
+    """A sandbox has three processes, and five while a script runs in it."""
+
     def below(process: int) -> set[int]:
         found = processes.children(process)
         return set(found).union(*map(below, found))
 
-    default = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    parent = subprocess.Popen([sys.executable, "-c", default + PARENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    with parent:
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == b"started\n"
-        deadline = time.monotonic() + 60
-        while len(family := below(parent.pid)) < 4:  # one sandbox with its script; a slow machine may have started no second one yet
-            assert time.monotonic() < deadline, family
+    def within(seconds: float, reached: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + seconds
+        while not reached():
+            assert time.monotonic() < deadline
             time.sleep(0.01)
+
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(late)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"making the second\n"
+        within(60, lambda: len(below(parent.pid)) >= busy)
+        family = below(parent.pid)
         parent.send_signal(how)
         parent.wait(timeout=60)
-    deadline = time.monotonic() + 60
-    while left := [process for process in family if Path(f"/proc/{process}").exists()]:
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    finally:
+        parent.kill()
+        parent.wait()
+    within(60, lambda: not any(Path(f"/proc/{process}").exists() for process in family))
+
+
+def test_a_sandbox_ends_at_any_moment_of_its_start(sandbox):
+    for age in [*(step / 2000 for step in range(16)), 0.02, 0.1]:
+        young = Sandbox(sandbox.limits)
+        time.sleep(age)
+        young.close()
+        assert young.process.stdout is not None
+        assert ready(young.process.stdout, select.POLLIN, time.monotonic() + 10), age
 
 
 @pytest.mark.parametrize("code", ["import os\nwhile True: os.write(3, b'0' * 10 ** 6)", "import os\nos.write(3, b'0' * (5 << 20))"])
@@ -219,6 +244,7 @@ def test_neither_environment_nor_home_nor_other_files_can_be_read(attack, tmp_pa
     places = [str(tmp_path / "secret"), "/etc/passwd", "/etc/shadow", "/proc/self/environ", "/proc/1/environ", "/sys/kernel", "/dev/mem"]
     code = f"""
 import os
+import select
 seen = [str(dict(os.environ))]
 for place in {places!r}:
     try:

@@ -49,9 +49,9 @@ def test_a_longer_source_than_any_chart_needs_is_refused_unseen():
 def test_equal_scripts_run_once_and_what_may_end_otherwise_runs_again(monkeypatch):
     ran = []
 
-    def draw(self, job):
-        ran.append(job[0])
-        return Drawing(outcome=job[0])
+    def draw(self, source, kind, stopped):
+        ran.append(source)
+        return Drawing(outcome=source)
 
     monkeypatch.setattr(Pool, "_draw", draw)
     pool = Pool(workers=1)

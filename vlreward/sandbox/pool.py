@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import struct
 import subprocess
 import tempfile
@@ -15,6 +16,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import IO, Literal
@@ -152,9 +154,14 @@ class Sandbox:
         return self.process.poll() is None
 
     def close(self) -> None:
-        """End it and whatever runs in it."""
-        self.process.kill()
-        self.process.wait()
+        """End it and whatever runs in it, also while bubblewrap's inner process does not yet end with the outer one."""
+        if self.alive:
+            self.process.send_signal(signal.SIGSTOP)  # it starts none meanwhile
+            for inner in processes.children(self.process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(inner, signal.SIGKILL)
+            self.process.kill()
+            self.process.wait()
 
 
 def ready(pipe: IO[bytes], event: int, deadline: float) -> bool:
@@ -189,11 +196,11 @@ class Pool:
         self._own = threading.local()
         self._started: weakref.WeakSet[Sandbox] = weakref.WeakSet()
         self._remembered: OrderedDict[tuple[str, Kind], Drawing] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._making = threading.Lock(), threading.Lock()
 
     def start(self) -> None:
         """Have one sandbox ready. Raises ConfigError where that is not possible."""
-        self._threads.submit(lambda: self._sandbox().wait()).result()
+        self._threads.submit(lambda: self._sandbox(threading.Event()).wait()).result()
 
     def run(self, sources: Sequence[str], kind: Kind = "python") -> list[Drawing]:
         """What each script or SVG draws; equal ones run once. Raises ConfigError where no sandbox can be made."""
@@ -201,11 +208,14 @@ class Pool:
         with self._lock:
             known = {job: self._remembered[job] for job in jobs if job in self._remembered}
         fresh = [job for job in dict.fromkeys(jobs) if job not in known]
+        stopped = threading.Event()
         try:
-            known |= zip(fresh, self._threads.map(self._draw, fresh), strict=True)
+            known |= zip(fresh, self._threads.map(lambda job: self._draw(job[0], job[1], stopped), fresh), strict=True)
         except KeyboardInterrupt:
-            for sandbox in list(self._started):
-                sandbox.close()  # else the interpreter would wait for the scripts before it ends
+            with self._making:  # none is made unseen: the interpreter would wait for its script before it ends
+                stopped.set()
+                for sandbox in list(self._started):
+                    sandbox.close()
             raise
         with self._lock:
             for job in fresh:
@@ -220,18 +230,21 @@ class Pool:
         """End all sandboxes, as soon as they have finished what they do."""
         self._threads.shutdown()
 
-    def _draw(self, job: tuple[str, Kind]) -> Drawing:
-        source, kind = job
+    def _draw(self, source: str, kind: Kind, stopped: threading.Event) -> Drawing:
         if len(source) > MAX_SOURCE[kind]:
             return Drawing(outcome="too_large", message=f"the source has {len(source):,} characters, more than {MAX_SOURCE[kind]:,}")
-        return self._sandbox().draw(source, kind)
+        return self._sandbox(stopped).draw(source, kind)
 
-    def _sandbox(self) -> Sandbox:
-        sandbox = getattr(self._own, "sandbox", None)
-        if sandbox is None or not sandbox.alive:
-            sandbox = self._own.sandbox = Sandbox(self.limits)
-            self._started.add(sandbox)
-        return sandbox
+    def _sandbox(self, stopped: threading.Event) -> Sandbox:
+        """This thread's own. Raises RewardError where the work was stopped meanwhile."""
+        with self._making:
+            if stopped.is_set():
+                raise RewardError("the work was stopped before a sandbox was ready for it")
+            sandbox = getattr(self._own, "sandbox", None)
+            if sandbox is None or not sandbox.alive:
+                sandbox = self._own.sandbox = Sandbox(self.limits)
+                self._started.add(sandbox)
+            return sandbox
 
 
 def shared() -> Pool:
