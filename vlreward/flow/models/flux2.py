@@ -30,10 +30,6 @@ class Flux2(PipelineGenerator):
     feed_forward = ("linear_in", "linear_out")
 
     @property
-    def guidance_is_input(self) -> bool:
-        return self.pipe.transformer.config.guidance_embeds
-
-    @property
     def scale(self) -> int:
         return 2 * self.pipe.vae_scale_factor
 
@@ -52,17 +48,15 @@ class Flux2(PipelineGenerator):
 
     def velocity(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
         height, width = x.shape[-2:]
-        with self._autocast:
-            v = self.net(
-                hidden_states=x.flatten(2).transpose(1, 2).to(self._dtype),
-                timestep=s,
-                guidance=condition.get("guidance"),
-                encoder_hidden_states=condition["tokens"],
-                txt_ids=places(1, 1, condition["tokens"].shape[1]).to(x.device),
-                img_ids=places(height, width, 1).to(x.device),
-                return_dict=False,
-            )[0]
-        return v.float().transpose(1, 2).unflatten(2, (height, width))
+        v = self.transform(
+            x.flatten(2).transpose(1, 2),
+            timestep=s,
+            guidance=condition.get("guidance"),
+            encoder_hidden_states=condition["tokens"],
+            txt_ids=places(1, 1, condition["tokens"].shape[1]).to(x.device),
+            img_ids=places(height, width, 1).to(x.device),
+        )
+        return v.transpose(1, 2).unflatten(2, (height, width))
 
     def decode(self, x0: torch.Tensor) -> torch.Tensor:
         vae = self.pipe.vae

@@ -10,6 +10,7 @@ import torch
 from vlreward.config import Count
 from vlreward.flow.math import TRAIN_STEPS
 from vlreward.flow.models.base import Condition
+from vlreward.flow.models.pipeline import FEED_FORWARD, ONE_STREAM
 from vlreward.flow.models.video import VideoGenerator
 from vlreward.registry import register
 
@@ -24,11 +25,7 @@ class HunyuanVideo(VideoGenerator):
 
     pipeline = "hunyuan_video.pipeline_hunyuan_video:HunyuanVideoPipeline"
     encoders = ("text_encoder", "text_encoder_2")
-    feed_forward = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2", "proj_mlp", "proj_out")
-
-    @property
-    def guidance_is_input(self) -> bool:
-        return self.pipe.transformer.config.guidance_embeds
+    feed_forward = (*FEED_FORWARD, *ONE_STREAM)
 
     @property
     def patch(self) -> int:
@@ -39,13 +36,11 @@ class HunyuanVideo(VideoGenerator):
         return {"tokens": tokens.cpu(), "pooled": pooled.cpu(), "mask": mask.cpu()}
 
     def velocity(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
-        with self._autocast:
-            return self.net(
-                hidden_states=x.to(self._dtype),
-                timestep=s * TRAIN_STEPS,
-                encoder_hidden_states=condition["tokens"],
-                encoder_attention_mask=condition["mask"].to(self._dtype),
-                pooled_projections=condition["pooled"],
-                guidance=condition["guidance"] * TRAIN_STEPS if "guidance" in condition else None,
-                return_dict=False,
-            )[0].float()
+        return self.transform(
+            x,
+            timestep=s * TRAIN_STEPS,
+            guidance=condition["guidance"] * TRAIN_STEPS if "guidance" in condition else None,
+            encoder_hidden_states=condition["tokens"],
+            encoder_attention_mask=condition["mask"].to(self._dtype),
+            pooled_projections=condition["pooled"],
+        )

@@ -18,6 +18,10 @@ from vlreward.flow.policies import PREFIX
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 """Attention layers of a transformer with a text and a picture stream, by diffusers' names."""
+FEED_FORWARD = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
+"""Its feed-forward layers."""
+ONE_STREAM = ("proj_mlp", "proj_out")
+"""Those of FLUX.1's later blocks, in which the two streams are one."""
 
 
 @dataclass(kw_only=True)
@@ -112,6 +116,15 @@ class PipelineGenerator(Generator):
         """Of a latent."""
         return self.pipe.transformer.config.in_channels
 
+    @property
+    def guidance_is_input(self) -> bool:
+        return bool(self.pipe.transformer.config.get("guidance_embeds"))
+
+    def transform(self, x: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        """What the transformer makes of `hidden_states` x [B,*] and its other inputs, in float32."""
+        with self._autocast:
+            return self.net(hidden_states=x.to(self._dtype), return_dict=False, **inputs)[0].float()
+
     def drop_encoders(self) -> None:
         for name in self.encoders:
             setattr(self.pipe, name, None)
@@ -153,6 +166,18 @@ class PipelineGenerator(Generator):
         name = net.active_adapters()[0]
         layers, metadata = get_peft_model_state_dict(net, adapter_name=name), net.peft_config[name].to_dict()
         type(self.pipe).save_lora_weights(folder, transformer_lora_layers=layers, transformer_lora_adapter_metadata=metadata)
+
+
+@dataclass(kw_only=True)
+class PackedGenerator(PipelineGenerator):
+    """A pipeline whose transformer sees the latents [C,H,W] packed: 2 x 2 of them as one token."""
+
+    @property
+    def channels(self) -> int:
+        return self.pipe.transformer.config.in_channels // 4
+
+    def transform(self, x: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        return unpack(super().transform(pack(x), **inputs), *x.shape[-2:])
 
 
 def unit(decoded: torch.Tensor) -> torch.Tensor:

@@ -9,17 +9,14 @@ import torch
 
 from vlreward.config import Count
 from vlreward.flow.models.base import Condition
-from vlreward.flow.models.pipeline import PipelineGenerator, pack, spread, unit, unpack
+from vlreward.flow.models.pipeline import PackedGenerator, pack, spread, unit, unpack
 from vlreward.registry import register
 
 
 @register("qwen_image")
 @dataclass(kw_only=True)
-class QwenImage(PipelineGenerator):
-    """A QwenImagePipeline folder. Guidance is classifier-free, and each token keeps the length of its conditional velocity.
-
-    Latents are [C,H,W]; the network sees them packed.
-    """
+class QwenImage(PackedGenerator):
+    """A QwenImagePipeline folder. Guidance is classifier-free, and each token keeps the length of its conditional velocity."""
 
     prompt_tokens: Count = 512
     """Longer prompts are cut."""
@@ -28,10 +25,6 @@ class QwenImage(PipelineGenerator):
     encoders = ("text_encoder",)
     feed_forward = ("img_mlp.net.0.proj", "img_mlp.net.2", "txt_mlp.net.0.proj", "txt_mlp.net.2")
 
-    @property
-    def channels(self) -> int:
-        return self.pipe.transformer.config.in_channels // 4
-
     def encode(self, prompts: Sequence[str]) -> Condition:
         tokens, mask = self.pipe.encode_prompt(list(prompts), max_sequence_length=self.prompt_tokens)
         mask = torch.ones(tokens.shape[:2]) if mask is None else mask
@@ -39,16 +32,13 @@ class QwenImage(PipelineGenerator):
 
     def velocity(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
         height, width = x.shape[-2:]
-        with self._autocast:
-            v = self.net(
-                hidden_states=pack(x).to(self._dtype),
-                timestep=s,
-                encoder_hidden_states=condition["tokens"],
-                encoder_hidden_states_mask=condition["mask"],
-                img_shapes=[[(1, height // 2, width // 2)]] * len(x),
-                return_dict=False,
-            )[0]
-        return unpack(v.float(), height, width)
+        return self.transform(
+            x,
+            timestep=s,
+            encoder_hidden_states=condition["tokens"],
+            encoder_hidden_states_mask=condition["mask"],
+            img_shapes=[[(1, height // 2, width // 2)]] * len(x),
+        )
 
     def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float) -> torch.Tensor:
         wanted = pack(conditional).norm(dim=-1, keepdim=True)

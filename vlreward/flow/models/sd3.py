@@ -11,7 +11,7 @@ import torch
 from vlreward.config import Bound
 from vlreward.flow.math import TRAIN_STEPS
 from vlreward.flow.models.base import Condition
-from vlreward.flow.models.pipeline import PipelineGenerator
+from vlreward.flow.models.pipeline import FEED_FORWARD, PipelineGenerator
 from vlreward.registry import register
 
 
@@ -25,7 +25,7 @@ class StableDiffusion3(PipelineGenerator):
 
     pipeline = "stable_diffusion_3.pipeline_stable_diffusion_3:StableDiffusion3Pipeline"
     encoders = ("text_encoder", "text_encoder_2", "text_encoder_3")
-    feed_forward = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
+    feed_forward = FEED_FORWARD
 
     def left_out(self) -> Mapping[str, None]:
         return {} if self.t5_tokens else {"text_encoder_3": None, "tokenizer_3": None}
@@ -41,11 +41,6 @@ class StableDiffusion3(PipelineGenerator):
         return {"tokens": tokens.cpu(), "pooled": pooled.cpu()}
 
     def velocity(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
-        with self._autocast:
-            return self.net(
-                hidden_states=x.to(self._dtype),
-                timestep=s * TRAIN_STEPS,
-                encoder_hidden_states=condition["tokens"],
-                pooled_projections=condition["pooled"],
-                return_dict=False,
-            )[0].float()
+        return self.transform(
+            x, timestep=s * TRAIN_STEPS, encoder_hidden_states=condition["tokens"], pooled_projections=condition["pooled"]
+        )

@@ -49,8 +49,7 @@ class Wan(VideoGenerator):
         timestep = s * TRAIN_STEPS
         if self.pipe.config.expand_timesteps:
             timestep = timestep[:, None].expand(-1, x.shape[2] * self.tokens)
-        with self._autocast:
-            return self.net(x.to(self._dtype), timestep, condition["tokens"], return_dict=False)[0].float()
+        return self.transform(x, timestep=timestep, encoder_hidden_states=condition["tokens"])
 
     def latents(self, x0: torch.Tensor) -> torch.Tensor:
         return spread(self.pipe.vae, x0)
@@ -71,12 +70,14 @@ class Experts(nn.Module):
         super().__init__()
         self.high, self.low, self.boundary = high, low, boundary
 
-    def forward(self, x: torch.Tensor, timestep: torch.Tensor, tokens: torch.Tensor, return_dict: bool = False) -> tuple[torch.Tensor]:
+    def forward(self, return_dict: bool = False, **inputs: torch.Tensor) -> tuple[torch.Tensor]:
+        timestep = inputs["timestep"]
         noisy = timestep.flatten(1)[:, 0] if timestep.ndim > 1 else timestep
         noisy = noisy >= self.boundary
         if noisy.all() or not noisy.any():
-            return (self.high if noisy.all() else self.low)(x, timestep, tokens, return_dict=return_dict)
-        parts = [net(x[rows], timestep[rows], tokens[rows], return_dict=False)[0] for net, rows in ((self.high, noisy), (self.low, ~noisy))]
+            return (self.high if noisy.all() else self.low)(**inputs, return_dict=return_dict)
+        halves = ((net, {name: value[rows] for name, value in inputs.items()}) for net, rows in ((self.high, noisy), (self.low, ~noisy)))
+        parts = [net(**half, return_dict=False)[0] for net, half in halves]
         back = torch.cat([noisy.nonzero(), (~noisy).nonzero()]).flatten().argsort()
         return (torch.cat(parts)[back],)
 
