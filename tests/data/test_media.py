@@ -48,7 +48,18 @@ def test_a_turned_photograph_is_put_upright():
     exif[0x0112] = 6
     stream = io.BytesIO()
     image.save(stream, "JPEG", exif=exif)
-    assert Picture(stream.getvalue()).size == (2, 4)
+    turned = Picture(stream.getvalue())
+    assert turned.size == (2, 4) == turned.pil.size
+
+
+def test_a_size_is_read_from_the_header_alone(tmp_path):
+    image = Image.effect_noise((300, 200), 50)
+    image.save(tmp_path / "whole.jpg")
+    (tmp_path / "half.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:3000])
+    half = Picture(tmp_path / "half.jpg")
+    assert half.size == (300, 200)
+    with pytest.raises(DataError, match=r"half\.jpg: not a readable picture"):
+        _ = half.pil
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture at all", b"\x89PNG\r\n\x1a\n broken"])

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Union
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from vlreward.errors import DataError
 
 MAX_PIXELS = 64_000_000
 """A larger picture is refused before it is decoded (a 10 kB PNG can claim to hold 10 GB)."""
+
+SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations whose rows are the upright picture's columns."""
 
 
 class Picture:
@@ -41,15 +45,23 @@ class Picture:
             return Image.fromarray(array.permute(1, 2, 0).cpu().numpy())
         if isinstance(self._source, np.ndarray):
             return Image.fromarray(self._source).convert("RGB")
+        with self._opened() as image:
+            return _upright(image)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Image.Image]:
+        """The picture as it is stored, whose header alone was read so far. Raises DataError, also for what goes wrong inside."""
         if isinstance(self._source, Image.Image):
-            return _upright(self._source)
-        name = str(self._source) if isinstance(self._source, str | Path) else f"{len(self._source)} bytes"
+            yield self._source
+            return
+        assert isinstance(self._source, str | Path | bytes), "an array is no file"
+        name = f"{len(self._source)} bytes" if isinstance(self._source, bytes) else str(self._source)
         try:
             stream = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source
             with Image.open(stream) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise DataError(f"{name}: {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} allowed")
-                return _upright(image)
+                yield image
         except FileNotFoundError as error:
             raise DataError(f"{name}: there is no such picture") from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -60,12 +72,18 @@ class Picture:
         """[3,H,W] float32 in [0, 1]"""
         return torch.from_numpy(np.asarray(self.pil, dtype=np.float32) / 255).permute(2, 0, 1)
 
-    @property
+    @cached_property
     def size(self) -> tuple[int, int]:
-        """(width, height) in pixels"""
-        if "tensor" in self.__dict__:
+        """(width, height) in pixels, upright; a file's header tells, and its pixels stay unread unless it is a PNG."""
+        if self._source is None:
             return self.tensor.shape[2], self.tensor.shape[1]
-        return self.pil.size
+        if isinstance(self._source, np.ndarray):
+            return self._source.shape[1], self._source.shape[0]
+        with self._opened() as image:
+            if image.format == "PNG":  # may say behind its pixels that it lies on its side
+                return self.pil.size
+            turned = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+            return (image.height, image.width) if turned else image.size
 
     def png(self) -> bytes:
         """The picture as PNG, losslessly."""
