@@ -77,3 +77,15 @@ def hostile() -> list[str]:
         text = text[: rng.randint(0, len(text))] if rng.random() < 0.3 else text
         texts.append(f"<answer>{text}</answer>" if rng.random() < 0.8 else text)
     return texts
+
+
+@pytest.fixture
+def score(rollout):
+    """Scores of answers to one task, none of which may break the reward."""
+
+    def run(reward, *answers, **target):
+        output = reward.score([rollout(answer, **target) for answer in answers])
+        assert output.errors == [None] * len(answers), output.errors
+        return output.scores.tolist()
+
+    return run

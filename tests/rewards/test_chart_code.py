@@ -36,16 +36,6 @@ def _sandbox():
         pytest.skip(str(error))
 
 
-@pytest.fixture
-def score(rollout):
-    def run(reward, *answers, **target):
-        output = reward.score([rollout(answer, **target) for answer in answers])
-        assert output.errors == [None] * len(answers), output.errors
-        return output.scores.tolist()
-
-    return run
-
-
 def test_the_reference_itself_scores_one_however_it_is_wrapped(score):
     answers = [
         CHART,

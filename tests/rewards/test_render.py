@@ -13,16 +13,6 @@ SVG = f"{START}{INSIDE}</svg>"
 TABLE = "<table><tr><th>year</th><th colspan='2'>sales</th></tr><tr><td>1999</td><td>200</td><td>158</td></tr></table>"
 
 
-@pytest.fixture
-def score(rollout):
-    def run(reward, *answers, **target):
-        output = reward.score([rollout(answer, **target) for answer in answers])
-        assert output.errors == [None] * len(answers), output.errors
-        return output.scores.tolist()
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def sandbox():
     try:
