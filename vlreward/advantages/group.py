@@ -18,8 +18,8 @@ from vlreward.types import RewardTable
 class GroupAdvantage(Advantage):
     """(total - group mean) / deviation, clipped; groups with equal totals give exactly 0.
 
-    Source: GRPO (arXiv 2402.03300) for `std: group`; Dr. GRPO (arXiv 2503.20783) for `none`; REINFORCE++-baseline and flow_grpo's
-    default for `batch` (deviation over all rows).
+    Source: GRPO (arXiv 2402.03300) for `std: group`; Dr. GRPO (arXiv 2503.20783) for `none`; flow_grpo's default for `batch`
+    (deviation of all rows' totals; REINFORCE++-baseline, which divides by that of the advantages, is `reinforce_pp`).
     """
 
     std: Literal["group", "batch", "none"] = "group"
