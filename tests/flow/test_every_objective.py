@@ -119,3 +119,14 @@ def test_micro_batches_that_cut_groups_are_refused_where_groups_are_compared(sma
     config = small("cut", {"kind": "dgpo"})
     with pytest.raises(ConfigError, match=r"group\.micro_batch: is 6, but 'dgpo' compares whole groups; use a multiple of group\.size = 4"):
         replace(config, group=replace(config.group, micro_batch=6), optim=replace(config.optim, updates=2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [("nft", "window", 2), ("draft", "trained", 0.5), ("tempflow_grpo", "share_noise", True), ("dense_grpo", "trained", 0.5)],
+)
+def test_keys_of_the_sampler_that_an_objective_decides_itself_are_refused(small, kind, key, value):
+    config = small("unused", {"kind": kind})
+    schedule = replace(config.sampler.schedule, **{key: value})
+    with pytest.raises(ConfigError, match=rf"sampler\.{key}: is {value}, but '{kind}' decides that itself; remove it"):
+        replace(config, sampler=replace(config.sampler, schedule=schedule))

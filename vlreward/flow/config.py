@@ -12,7 +12,7 @@ from vlreward.errors import ConfigError
 from vlreward.flow.math import Grid
 from vlreward.flow.models.base import Generator
 from vlreward.flow.objectives.base import Objective
-from vlreward.flow.sampler import Sampler
+from vlreward.flow.sampler import Sampler, Schedule
 from vlreward.rewards.composite import Composite
 from vlreward.run import Run
 
@@ -102,6 +102,11 @@ class Align:
             )
         if self.objective.needs_log_prob and getattr(kernel, "noise", 1.0) == 0:
             raise ConfigError(f"is 0, which leaves no log-probabilities for {self.objective.kind!r}; try 0.7", "sampler.noise")
+        schedule, plain = self.sampler.schedule, Schedule(steps=self.sampler.schedule.steps)
+        for key in self.objective.overrides:
+            if getattr(schedule, key) != getattr(plain, key):
+                problem = f"is {getattr(schedule, key)!r}, but {self.objective.kind!r} decides that itself; remove it"
+                raise ConfigError(problem, f"sampler.{key}")
         batches = self.group.size * self.group.groups // self.group.micro_batch
         if batches % self.optim.updates:
             raise ConfigError(f"is {self.optim.updates}, expected a divisor of the {batches} micro-batches of an epoch", "optim.updates")

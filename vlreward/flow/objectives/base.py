@@ -15,6 +15,9 @@ from vlreward.flow.rollout import Velocity
 from vlreward.flow.sampler import Sampler
 from vlreward.types import Loss, RewardTable
 
+STEPS = ("window", "window_from", "slide", "trained")
+"""Keys of `sampler:` that choose the noisy steps and those that are trained."""
+
 
 @dataclass(kw_only=True)
 class Objective:
@@ -26,6 +29,8 @@ class Objective:
     """Refuse a sampler whose kernel is deterministic."""
     whole_groups: ClassVar[bool] = False
     """Refuse micro-batches that cannot hold whole groups."""
+    overrides: ClassVar[tuple[str, ...]] = ()
+    """Keys of `sampler:` that mean nothing to it, since its own plan decides them; refused where they are set."""
     needs_gradient: ClassVar[bool] = False
     """Refuse rewards without one, and give `collected` a judge with one."""
 

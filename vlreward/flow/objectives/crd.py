@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from vlreward.advantages.base import Advantage
-from vlreward.config import Positive
-from vlreward.flow.collect import Batch, Collected
-from vlreward.flow.objectives.forward import Compared, error, over_groups
+from vlreward.flow.collect import Batch
+from vlreward.flow.objectives.forward import ComparedGroups, error, over_groups
 from vlreward.flow.rollout import Velocity
 from vlreward.registry import register
-from vlreward.types import RewardTable
 
 
 @register("crd")
 @dataclass(kw_only=True)
-class Crd(Compared):
+class Crd(ComparedGroups):
     """(rho - mean_group rho - A)^2, a term a renoised rollout, with the implicit reward rho = strength (l_ref - l).
 
     l is the flow-matching error as the mean over dimensions: rho is how much better the live weights match a rollout than the reference
@@ -29,13 +25,6 @@ class Crd(Compared):
     Source: arXiv 2603.14128 (Centered Reward Distillation); its weighting of errors by their own size and its divergence to a guided
     reference are left out: `beta` is to the base as it samples here.
     """
-
-    whole_groups: ClassVar[bool] = True
-    strength: Positive = 100.0
-
-    def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
-        super().credit(collected, table, advantage)
-        collected.keep(collected.groups())
 
     def matching(self, v: torch.Tensor, velocity: Velocity, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         implicit = self.strength * (error(velocity(batch.x, batch.s, self.reference), batch) - error(v, batch))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 
@@ -28,6 +29,8 @@ class DenseGrpo(FlowGrpo):
     Known failure: a coarse reward gains nothing at most steps; those groups are dead at that step.
     Source: arXiv 2601.20218 (DenseGRPO).
     """
+
+    overrides: ClassVar[tuple[str, ...]] = ("trained",)
 
     def plan(self, sampler: Sampler, grid: torch.Tensor, epoch: int, seed: int) -> Plan:
         """Every noisy step is stored, since gains are differences of neighbours."""

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from vlreward.advantages.base import Advantage
-from vlreward.config import Positive
-from vlreward.flow.collect import Batch, Collected
-from vlreward.flow.objectives.forward import Compared, error, over_groups
+from vlreward.flow.collect import Batch
+from vlreward.flow.objectives.forward import ComparedGroups, error, over_groups
 from vlreward.flow.rollout import Velocity
 from vlreward.registry import register
-from vlreward.types import RewardTable
 
 
 @register("dgpo")
 @dataclass(kw_only=True)
-class Dgpo(Compared):
+class Dgpo(ComparedGroups):
     """sigmoid(Z) A l, a term a renoised rollout, with Z = strength / G sum_group A (l - l_ref) and no gradient through the sigmoid.
 
     That is the gradient of -log sigmoid(-Z) / strength: the group's better rollouts against its worse ones as in DPO, where the
@@ -27,13 +23,6 @@ class Dgpo(Compared):
     Known failure: as DPO, it can lower what it prefers as long as the rest falls more; `beta` to the base holds it.
     Source: arXiv 2510.08425 (DGPO) and github.com/Luo-Yihong/DGPO: strength 100 against the base, 2000 against a moving reference.
     """
-
-    whole_groups: ClassVar[bool] = True
-    strength: Positive = 100.0
-
-    def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
-        super().credit(collected, table, advantage)
-        collected.keep(collected.groups())
 
     def matching(self, v: torch.Tensor, velocity: Velocity, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         now = error(v, batch)

@@ -7,11 +7,11 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from vlreward.advantages.base import DEAD
-from vlreward.config import Bound, Count, NotNegative
+from vlreward.advantages.base import DEAD, Advantage
+from vlreward.config import Bound, Count, NotNegative, Positive
 from vlreward.flow.collect import Batch, Collected
 from vlreward.flow.kernels.ode import Ode
-from vlreward.flow.objectives.base import Objective
+from vlreward.flow.objectives.base import STEPS, Objective
 from vlreward.flow.plan import Plan
 from vlreward.flow.policies import Policies
 from vlreward.flow.rollout import Velocity
@@ -24,6 +24,7 @@ class Forward(Objective):
     """Base of objectives that need no log-probabilities: rollouts by the ODE with the live weights, renoised at random levels."""
 
     needs_log_prob: ClassVar[bool] = False
+    overrides: ClassVar[tuple[str, ...]] = STEPS
     shared_levels: ClassVar[bool] = False
     """Whether a group's rollouts are noised alike."""
     levels: Count = 2
@@ -77,6 +78,19 @@ class Compared(Forward):
     def after_epoch(self, policies: Policies, epoch: int) -> None:
         if self.refresh and (epoch + 1) % self.refresh == 0:
             policies.update("reference")
+
+
+@dataclass(kw_only=True)
+class ComparedGroups(Compared):
+    """Base of objectives whose loss is a function of a whole group at once."""
+
+    whole_groups: ClassVar[bool] = True
+    strength: Positive = 100.0
+    """Of the implicit reward, which is this many times the difference of two flow-matching errors."""
+
+    def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
+        super().credit(collected, table, advantage)
+        collected.keep(collected.groups())
 
 
 def error(v: torch.Tensor, batch: Batch) -> torch.Tensor:

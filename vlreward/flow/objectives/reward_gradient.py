@@ -9,7 +9,7 @@ import torch
 
 from vlreward.flow.collect import Batch
 from vlreward.flow.kernels.ode import Ode
-from vlreward.flow.objectives.base import Objective
+from vlreward.flow.objectives.base import STEPS, Objective
 from vlreward.flow.plan import Plan
 from vlreward.flow.rollout import Velocity
 from vlreward.flow.sampler import Sampler
@@ -24,6 +24,7 @@ class RewardGradient(Objective):
     """
 
     needs_log_prob: ClassVar[bool] = False
+    overrides: ClassVar[tuple[str, ...]] = STEPS
     needs_gradient: ClassVar[bool] = True
 
     def restart(self, steps: int, epoch: int, seed: int) -> int:

@@ -12,6 +12,7 @@ from vlreward.config import Count, Positive
 from vlreward.errors import ConfigError
 from vlreward.flow.collect import Batch, Collected
 from vlreward.flow.kernels.base import Step
+from vlreward.flow.objectives.base import STEPS
 from vlreward.flow.objectives.policy_gradient import PolicyGradient, clipped, spread_and_gain
 from vlreward.flow.plan import Plan, seeded
 from vlreward.flow.sampler import Sampler
@@ -33,6 +34,7 @@ class TempflowGrpo(PolicyGradient):
     """
 
     whole_groups: ClassVar[bool] = True
+    overrides: ClassVar[tuple[str, ...]] = (*STEPS, "share_noise")
     clip: Positive = 1e-4
     before: Count | None = None
     """Branching steps are drawn from those before this one; none is all but the last."""
