@@ -32,12 +32,19 @@ train_vlm(sys.argv[1], ["run.name=killed"], False, False)
 """
 
 
-@pytest.mark.parametrize("lora", [0, 4])
-def test_run_killed_between_two_updates_of_one_batch_resumes_bit_equal(small, tmp_path, lora):
+TALLY = {"kind": "tiny", "task": "tally", "count": 6}
+STAGES = [
+    {"data": {"kind": "tiny", "task": "color", "count": 4}, "rewards": [{"kind": "exact_match"}, {"kind": "text_length"}]},
+    {"share": 2, "data": TALLY, "rewards": [{"kind": "count_match"}, {"kind": "answer_format"}], "order": {"by": "answer"}},
+]
+
+
+@pytest.mark.parametrize(("lora", "stages"), [(0, []), (4, STAGES)])
+def test_run_killed_between_two_updates_of_one_batch_resumes_bit_equal(small, tmp_path, lora, stages):
     """Five steps, two a batch, a checkpoint after the third; the kill falls after the fourth was logged and before it was saved."""
     held_out = {"kind": "tiny", "task": "grounding", "count": 4, "holdout": True}
     blocks = {"optim": {"lr": 1e-3, "steps": 5, "save_every": 3, "schedule": "linear"}, "trl": {"num_iterations": 2}}
-    config = small("whole", eval={"data": held_out}, policy=POLICY | {"lora": lora}, **blocks)
+    config = small("whole", eval={"data": held_out}, policy=POLICY | {"lora": lora}, stages=stages, **blocks)
     weights = "adapter_model.safetensors" if lora else "model.safetensors"
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(resolved(config)))

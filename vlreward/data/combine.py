@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from vlreward.data.source import BadRow, Source
 from vlreward.registry import register
@@ -20,6 +21,22 @@ class Chain(Source):
     def __iter__(self) -> Iterator[Sample | BadRow]:
         for source in self.of:
             yield from source
+
+
+@register("labelled")
+@dataclass(kw_only=True)
+class Labelled(Source):
+    """Every sample with these values in its target: a `task` by which `route` chooses its reward, a `difficulty`, a `label`.
+
+    A value of the sample's own under the same name gives way.
+    """
+
+    of: Source
+    target: Mapping[str, Any]
+
+    def __iter__(self) -> Iterator[Sample | BadRow]:
+        for row in self.of:
+            yield row if isinstance(row, BadRow) else replace(row, target={**row.target, **self.target})
 
 
 @register("mismatched")

@@ -17,6 +17,7 @@ from vlreward.errors import ConfigError
 from vlreward.rewards.composite import Composite
 from vlreward.rewards.confidence import TextLikelihood
 from vlreward.run import Run
+from vlreward.vlm.stages import Order, Stage
 
 OWNED = {
     "output_dir": "run.folder",
@@ -151,11 +152,16 @@ class TrainVLM:
     """A whole run."""
 
     run: Run
-    data: Source
+    data: Source | None = None
+    """Needed unless every stage has its own."""
     policy: Policy
     group: Group
     rewards: Composite
     optim: Optim
+    stages: tuple[Stage, ...] = ()
+    """What the steps learn from, one entry after the other; none is one stage of `data` and `rewards`."""
+    order: Order | None = None
+    """None shuffles the samples in each pass."""
     advantage: Advantage = field(default_factory=GroupAdvantage)
     sampling: DynamicSampling | None = None
     ratio_clip: tuple[Positive, Positive] | None = None
@@ -170,6 +176,11 @@ class TrainVLM:
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self):
+        if self.data is None and not self.stages:
+            raise ConfigError("the key 'data' is missing")
+        for i, stage in enumerate(self.stages):
+            if self.data is None and stage.data is None:
+                raise ConfigError("the key 'data' is missing, here and in the run", f"stages.{i}")
         if self.trl:
             check_trl(self.trl)
         if self.ratio_clip and not self.ratio_clip[0] < 1 < self.ratio_clip[1]:
@@ -180,7 +191,17 @@ class TrainVLM:
     @property
     def reads_likelihood(self) -> bool:
         """Whether a term asks how likely the policy held its text."""
-        return any(isinstance(term.reward, TextLikelihood) for term in self.rewards.terms)
+        return any(isinstance(term.reward, TextLikelihood) for composite in self.composites for term in composite.terms)
+
+    @property
+    def composites(self) -> tuple[Composite, ...]:
+        """The run's rewards, then those of the stages that have their own."""
+        return (self.rewards, *(stage.rewards for stage in self.stages if stage.rewards is not None))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of all terms of any stage."""
+        return tuple(dict.fromkeys(name for composite in self.composites for name in composite.names))
 
 
 def check_trl(options: Mapping[str, Any]) -> None:

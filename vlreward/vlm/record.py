@@ -50,8 +50,9 @@ class Record(TrainerCallback):
 
     def warn(self, step: int) -> None:
         """Say once a run what looks like cheating, and keep it in notices.jsonl."""
-        weights = {term.name: term.weight for term in self.trainer.config.rewards.terms}
-        for kind, text in suspicions(self.rows, weights).items():
+        stage = next((row["stage"] for row in reversed(self.rows) if "stage" in row), 1)
+        weights = {term.name: term.weight for term in self.trainer.legs[int(stage) - 1].rewards.terms}
+        for kind, text in suspicions([row for row in self.rows if row.get("stage", 1) == stage], weights).items():
             if kind not in self.said:
                 self.said.add(kind)
                 self.trainer.folder.notice(step, kind, text)

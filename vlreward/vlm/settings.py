@@ -50,7 +50,7 @@ def grpo_config(config: TrainVLM, folder: Path) -> GRPOConfig:
             weight_decay=optim.weight_decay, adam_beta1=optim.betas[0], adam_beta2=optim.betas[1], max_grad_norm=optim.grad_norm,
             num_generations=group.size, per_device_train_batch_size=rows, gradient_accumulation_steps=share // rows,
             max_completion_length=policy.max_new_tokens, temperature=policy.temperature, top_p=policy.top_p,
-            reward_weights=[term.weight for term in config.rewards.terms], use_cpu=device(config) == "cpu", bf16=policy.bf16,
+            use_cpu=device(config) == "cpu", bf16=policy.bf16,
             logging_strategy="steps", logging_steps=1, save_strategy="no", eval_strategy="no", **chosen,
         )  # fmt: skip
     except (TypeError, ValueError) as error:

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from vlreward.errors import ConfigError
 from vlreward.run import Progress, RunFolder, meet, quiet, seed_everything, world
 from vlreward.statistics import gains
 from vlreward.vlm import policy
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.evaluate import answer
 from vlreward.vlm.settings import device
+from vlreward.vlm.stages import course
 from vlreward.vlm.trainer import VLGRPOTrainer
 
 
@@ -35,10 +35,7 @@ def evaluate(config: TrainVLM, resume: bool = False, fresh: bool = False) -> Run
 def train(config: TrainVLM, resume: bool = False, fresh: bool = False) -> RunFolder:
     """Evaluate, train, evaluate again, and write what it came to; its folder. Goes on from the newest checkpoint where there is one."""
     start = time.monotonic()
-    samples = config.data.samples()
-    config.rewards.check(samples, "data")
-    if len(samples) < config.group.prompts:
-        raise ConfigError(f"has {len(samples)} samples, but a step takes group.prompts = {config.group.prompts} of them", "data")
+    samples, legs = course(config)
     with quiet("transformers", "datasets"), Sitting(config, "train-vlm", resume, fresh) as sitting:
         folder, found = sitting.folder, sitting.folder.latest()
         folder.rewind(found[0] if found else -1)
@@ -46,7 +43,7 @@ def train(config: TrainVLM, resume: bool = False, fresh: bool = False) -> RunFol
             sitting.evaluate("before", 0)
         seed_everything(config.run.seed)
         opened = time.monotonic() - start
-        trainer = VLGRPOTrainer(config, folder, sitting.policy, sitting.processor, samples)
+        trainer = VLGRPOTrainer(config, folder, sitting.policy, sitting.processor, samples, legs)
         saved = str(found[1] / f"checkpoint-{found[0]}") if found else None
         if saved and found and found[0] == config.optim.steps:
             trainer._load_from_checkpoint(saved)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 import random
 import time
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -46,9 +47,9 @@ from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
 from vlreward.vlm.prompts import Prompt, images, messages, read, stack
 from vlreward.vlm.record import Record
-from vlreward.vlm.sampler import PromptSampler
 from vlreward.vlm.settings import grpo_config
 from vlreward.vlm.shared_prefix import pack, score, unsuitable
+from vlreward.vlm.stages import Leg, ends, one_stream
 
 BUFFER = "rollouts-{}.pt"
 
@@ -56,8 +57,11 @@ BUFFER = "rollouts-{}.pt"
 class VLGRPOTrainer(GRPOTrainer):
     """TRL's trainer for one run."""
 
-    def __init__(self, config: TrainVLM, folder: RunFolder, policy: Any, processor: Any, samples: Sequence[Sample]):
+    def __init__(
+        self, config: TrainVLM, folder: RunFolder, policy: Any, processor: Any, samples: Sequence[Sample], legs: Sequence[Leg] = ()
+    ):
         self.config, self.folder, self.samples = config, folder, samples
+        self.legs = legs or [Leg(rows=range(len(samples)), rewards=config.rewards)]
         self.figures: dict[str, float] = {}
         self.batches = 0
         self.opened, self.earlier = time.monotonic(), 0.0
@@ -73,7 +77,7 @@ class VLGRPOTrainer(GRPOTrainer):
         rows = {"prompt": [messages(sample) for sample in samples], "row": list(range(len(samples)))}
         super().__init__(
             model=policy,
-            reward_funcs=[_column(name) for name in config.rewards.names],
+            reward_funcs=[_column(name) for name in config.columns],
             args=grpo_config(config, folder.path),
             train_dataset=Dataset.from_dict(rows),
             processing_class=processor,
@@ -87,9 +91,8 @@ class VLGRPOTrainer(GRPOTrainer):
             self.generation_config.suppress_tokens = [*self.generation_config.suppress_tokens, clip]
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
-        group, args = self.config.group, self.args
-        chunks = -(-args.max_steps * args.gradient_accumulation_steps // self.repeats)
-        return PromptSampler(len(self.samples), group.prompts, group.size, self.repeats, chunks, self.config.run.seed)
+        group = self.config.group
+        return one_stream(self.legs, self.chunks, group.prompts, group.size, self.repeats, self.config.run.seed)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         start = time.monotonic()
@@ -180,7 +183,7 @@ class VLGRPOTrainer(GRPOTrainer):
 
     def _fresh(self, count: int, used: set[int], turn: int) -> list[int]:
         """Up to `count` rows that this batch has not asked yet."""
-        left = [row for row in range(len(self.samples)) if row not in used]
+        left = [row for row in self.leg.rows if row not in used]
         return random.Random(f"{self.config.run.seed}/sampling/{self.batches}/{turn}").sample(left, min(count, len(left)))
 
     def _round(self, made: tuple, turn: int) -> _Round:
@@ -193,7 +196,7 @@ class VLGRPOTrainer(GRPOTrainer):
             Rollout(sample=self.samples[row], text=said[0]["content"], group=first + i // size, num_tokens=len(tokens), likelihood=likely)
             for i, (row, said, tokens, likely) in enumerate(zip(self.rows, completions, ids, likelihoods, strict=True))
         ]
-        table = self.config.rewards(rollouts, str(self.accelerator.device))
+        table = self.leg.rewards(rollouts, str(self.accelerator.device))
         self._count("time/reward", time.monotonic() - start)
         self._count("tokens/generate", sum(map(len, ids)))
         return _Round(self.rows, made, rollouts, table)
@@ -290,11 +293,14 @@ class VLGRPOTrainer(GRPOTrainer):
             "broken": float(table.broken.sum()),
             "dead_fraction": dead_fraction(table, self.group_B),
         }
+        if len(self.legs) > 1:
+            self.figures["stage"] = float(self.stage)
         order = self.table.total.nan_to_num(nan=-float("inf")).argsort(descending=True, stable=True).tolist()
         best = (self.config.logged + 1) // 2
         worst = order[best:][len(order[best:]) - self.config.logged // 2 :]
         self.folder.rollouts("train", self.state.global_step + 1, self.rollouts, self.table, order[:best] + worst)
-        scores = table.scores.to(torch.float32)
+        scores = torch.full((len(table.scores), len(self.config.columns)), float("nan"))
+        scores[:, [self.config.columns.index(name) for name in table.names]] = table.scores.to(torch.float32)
         return scores.masked_fill(~torch.isfinite(scores), float("nan")).to(self.accelerator.device)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -311,7 +317,7 @@ class VLGRPOTrainer(GRPOTrainer):
                 "step": self._step,
                 "batches": self.batches,
                 "inputs": self._buffered_inputs if ahead else None,
-                "memory": self.config.rewards.memory,
+                "memory": [composite.memory for composite in self.config.composites],
             }
             torch.save(kept, place / BUFFER.format(rank()))
 
@@ -324,7 +330,8 @@ class VLGRPOTrainer(GRPOTrainer):
             policy.load_state_dict(saved.state_dict(), strict=True)
         kept = torch.load(Path(resume_from_checkpoint).parent / BUFFER.format(rank()), weights_only=True)
         self.earlier = kept["seconds"]
-        self.config.rewards.recall(kept["memory"])
+        for composite, memory in zip(self.config.composites, kept["memory"], strict=True):
+            composite.recall(memory)
         self._step, self.batches, self._buffered_inputs = kept["step"], kept["batches"], kept["inputs"]
 
     @property
@@ -333,6 +340,21 @@ class VLGRPOTrainer(GRPOTrainer):
         assert isinstance(self.args, GRPOConfig), "TRL's trainer keeps the options it was given"
         assert self.args.steps_per_generation is not None, "TRL fills this option in"
         return self.num_iterations * self.args.steps_per_generation
+
+    @property
+    def chunks(self) -> int:
+        """Batches of rollouts in the whole run."""
+        return -(-self.args.max_steps * self.args.gradient_accumulation_steps // self.repeats)
+
+    @property
+    def leg(self) -> Leg:
+        """The one that the next batch of rollouts belongs to."""
+        return self.legs[self.stage - 1]
+
+    @property
+    def stage(self) -> int:
+        """Its number, from 1 on."""
+        return 1 + min(bisect(ends([leg.share for leg in self.legs], self.chunks), self.batches), len(self.legs) - 1)
 
     @property
     def seconds(self) -> float:
