@@ -1,9 +1,10 @@
+import itertools
 import math
 
 import pytest
 from scipy import stats
 
-from vlreward.statistics import interval, paired_gain, share
+from vlreward.statistics import gains, interval, paired_gain, pass_at, share
 
 
 def test_the_interval_is_students():
@@ -35,3 +36,18 @@ def test_a_gain_is_paired():
     assert gain.low == pytest.approx(0.1)
     with pytest.raises(AssertionError):
         paired_gain([1.0], [1.0, 2.0])
+
+
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer():
+    for count, right, k in itertools.product(range(1, 7), range(7), range(1, 7)):
+        if right <= count and k <= count:
+            subsets = list(itertools.combinations([i < right for i in range(count)], k))
+            assert pass_at(count, right, k) == pytest.approx(sum(map(any, subsets)) / len(subsets))
+
+
+def test_several_answers_to_a_sample_count_as_their_mean():
+    before = [{"id": name, "total": score, "scores": {"x": score}} for name, score in [("a", 0.0), ("a", 1.0), ("b", 0.25), ("b", None)]]
+    found = gains(before, [row | {"total": 1.0, "scores": {"x": 1.0}} for row in before])["x"]
+    assert found["count"] == 2
+    assert found["before"] == pytest.approx((0.5 + 0.25) / 2)
+    assert found["gain"] == pytest.approx((0.5 + 0.75) / 2)

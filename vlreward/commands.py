@@ -79,6 +79,8 @@ def _tell(folder: RunFolder) -> int:
         if "gain" in row:
             line += f" -> {_with_interval(row, 'after')}, gain {_with_interval(row, 'gain', '+')}"
         print(f"{line}, n={row['count']}")
+    for phase, row in summary.get("pass_at", {}).items():
+        print(f"pass@k {phase}: " + ", ".join(f"{k}: {found['mean']:.3f}" for k, found in row.items()))
     print(f"report: {page}")
     return 0
 

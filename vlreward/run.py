@@ -5,7 +5,8 @@ runs/<name>/config.yaml        the resolved configuration
             metrics.jsonl      one row a step: reward/<name>, loss/<name>, time/<stage> in seconds, tokens/<stage>
             notices.jsonl      what looks like cheating or a standstill, once a kind
             rollouts.jsonl     logged rollouts with scores, notes, errors and boxes; their pictures in media/
-            evaluation_<phase>.jsonl   held-out scores, one row a sample
+            evaluation_<phase>.jsonl   held-out scores, one row an answer
+            solve_rates.jsonl          the same before training, one row a sample, where each was answered several times
             checkpoints/step-000010/   everything the next step depends on
             summary.json, report.html  what it came to
 """
@@ -132,7 +133,11 @@ class RunFolder:
             {"id": r.sample.id, "member": i, "total": _number(total[i]), "scores": _scores(table, i), "errors": table.errors(i)}
             for i, r in enumerate(rollouts)
         ]
-        self._text(f"evaluation_{phase}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        self.rows(f"evaluation_{phase}.jsonl", rows)
+
+    def rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write a jsonl file of the run, whole or not at all."""
+        self._text(name, "".join(json.dumps(row) + "\n" for row in rows))
 
     def read(self, name: str) -> list[dict[str, Any]]:
         """Rows of a jsonl file of the run; a last line cut short by a kill is left out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,15 @@ def share(wins: Sequence[float]) -> Interval:
     return Interval(mean, max(0.0, centre - half), min(1.0, centre + half), count)
 
 
+def pass_at(count: int, right: int, k: int) -> float:
+    """Probability that at least one of `k` answers is right, drawn without replacement from `count` of which `right` are.
+
+    Source: the unbiased pass@k of Codex, arXiv 2107.03374.
+    """
+    assert 1 <= k <= count, f"pass@{k} cannot be told from {count} answers"
+    return 1 - comb(count - right, k) / comb(count, k)
+
+
 def gains(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]] | None = None) -> dict[str, dict[str, float]]:
     """Per term and for 'total', from rows of evaluation_<phase>.jsonl: mean with interval before, after, and the paired gain."""
     out = {}
@@ -65,8 +75,12 @@ def gains(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]
 
 
 def _values(rows: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    found = (row["total"] if name == "total" else row["scores"][name] for row in rows)
-    return [float("nan") if value is None else float(value) for value in found]
+    """One a sample, in order: the mean of its rows that have the score; NaN where none has."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        value = row["total"] if name == "total" else row["scores"][name]
+        values.setdefault(row["id"], []).extend([] if value is None else [float(value)])
+    return [sum(found) / len(found) if found else float("nan") for found in values.values()]
 
 
 def paired_gain(before: Sequence[float], after: Sequence[float]) -> Interval:

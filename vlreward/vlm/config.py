@@ -121,13 +121,19 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The `eval:` block: held-out samples, answered once each before and after, with the same random numbers."""
+    """The `eval:` block: held-out samples, answered before and after with the same random numbers."""
 
     data: Source
     temperature: NotNegative = 1.0
     """1 measures the distribution that is trained; 0 answers greedily."""
     batch: Count = 64
     seed: int = 0
+    answers: Count = 1
+    """Answers to each sample, whose scores are averaged; several also give its solve rate, and pass@k."""
+    right: str | None = None
+    """The term by which an answer is right or not; None is the first of `rewards`."""
+    right_at: float = 1.0
+    """The least score of a right answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +187,10 @@ class TrainVLM:
         for i, stage in enumerate(self.stages):
             if self.data is None and stage.data is None:
                 raise ConfigError("the key 'data' is missing, here and in the run", f"stages.{i}")
+        if self.eval and self.eval.right not in (None, *self.rewards.names):
+            raise ConfigError(
+                f"no term of `rewards` is called {self.eval.right!r}; there are {', '.join(self.rewards.names)}", "eval.right"
+            )
         if self.trl:
             check_trl(self.trl)
         if self.ratio_clip and not self.ratio_clip[0] < 1 < self.ratio_clip[1]:

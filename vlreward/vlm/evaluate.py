@@ -15,10 +15,14 @@ from vlreward.vlm.prompts import encode, has_clip
 @torch.no_grad()
 def answer(
     policy: Any, processor: Any, samples: Sequence[Sample], *, temperature: float, max_new_tokens: int, batch: int, seed: int,
-    clips: Clips | None = None, done: Callable[[int], None] = lambda count: None,
+    clips: Clips | None = None, answers: int = 1, done: Callable[[int], None] = lambda count: None,
 ) -> list[Rollout]:  # fmt: skip
-    """One rollout a sample; temperature 0 is greedy. Leaves the policy's mode and the random state of training as they were."""
+    """`answers` rollouts of each sample, side by side and in one group; temperature 0 is greedy.
+
+    Leaves the policy's mode and the random state of training as they were.
+    """
     training, device = policy.training, policy.device
+    asked = [sample for sample in samples for _ in range(answers)]
     rollouts: list[Rollout] = []
     settings: dict[str, Any] = (
         {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
@@ -29,8 +33,8 @@ def answer(
     policy.eval()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        for first in range(0, len(samples), batch):
-            chosen = samples[first : first + batch]
+        for first in range(0, len(asked), batch):
+            chosen = asked[first : first + batch]
             inputs = encode(processor, chosen, device, clips=clips)
             made = policy.generate(
                 **inputs, **settings, max_new_tokens=max_new_tokens, pad_token_id=processor.tokenizer.pad_token_id,
@@ -40,7 +44,7 @@ def answer(
             texts = processor.batch_decode(tokens, skip_special_tokens=True)
             counts = num_tokens(tokens, policy.generation_config.eos_token_id)
             rollouts += [
-                Rollout(sample=sample, text=text, group=first + i, num_tokens=count)
+                Rollout(sample=sample, text=text, group=(first + i) // answers, num_tokens=count)
                 for i, (sample, text, count) in enumerate(zip(chosen, texts, counts, strict=True))
             ]
             done(len(chosen))

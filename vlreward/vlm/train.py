@@ -15,6 +15,7 @@ from vlreward.statistics import gains
 from vlreward.vlm import policy
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.evaluate import answer
+from vlreward.vlm.first_pass import pass_figures, rates_file, solve_rates
 from vlreward.vlm.settings import device
 from vlreward.vlm.stages import course
 from vlreward.vlm.trainer import VLGRPOTrainer
@@ -27,8 +28,8 @@ def evaluate(config: TrainVLM, resume: bool = False, fresh: bool = False) -> Run
     with quiet("transformers", "datasets"), Sitting(config, "eval", resume, fresh) as sitting:
         sitting.folder.rewind(-1)
         sitting.evaluate("before", 0)
-        figures = gains(sitting.folder.read("evaluation_before.jsonl"))
-        sitting.folder.summary({"command": "eval", "seconds": time.monotonic() - start, "held_out": figures})
+        summary: dict[str, Any] = {"command": "eval", "seconds": time.monotonic() - start}
+        sitting.folder.summary(summary | sitting.figures("before"))
         return sitting.folder
 
 
@@ -54,7 +55,7 @@ def train(config: TrainVLM, resume: bool = False, fresh: bool = False) -> RunFol
         if config.eval:
             sitting.evaluate("after", config.optim.steps)
             meet()
-            summary["held_out"] = gains(*(folder.read(f"evaluation_{phase}.jsonl") for phase in ("before", "after")))
+            summary |= sitting.figures("before", "after")
         folder.summary(summary | {"seconds": opened + trainer.seconds})
     return folder
 
@@ -86,12 +87,22 @@ class Sitting:
         """Answer and judge the held-out samples; every rollout is logged once."""
         block = self.config.eval
         assert block is not None, "there is nothing to evaluate on"
-        with Progress(f"evaluate {phase}", len(self.held_out)) as progress:
+        with Progress(f"evaluate {phase}", len(self.held_out) * block.answers) as progress:
             rollouts = answer(
                 self.policy, self.processor, self.held_out, temperature=block.temperature, batch=block.batch, seed=block.seed,
-                max_new_tokens=self.config.policy.max_new_tokens, clips=self.config.policy.clips, done=progress.advance,
+                max_new_tokens=self.config.policy.max_new_tokens, clips=self.config.policy.clips, answers=block.answers,
+                done=progress.advance,
             )  # fmt: skip
         table = self.config.rewards(rollouts, self.device)
         known = {row["id"] for row in self.folder.read("rollouts.jsonl") if row["phase"] == phase}
         self.folder.rollouts(phase, step, rollouts, table, [i for i, rollout in enumerate(rollouts) if rollout.sample.id not in known])
+        if block.answers > 1:
+            rates = solve_rates(rollouts, table, block.right or table.names[0], block.right_at)
+            self.folder.rows(rates_file(phase), rates)
         self.folder.evaluation(phase, rollouts, table)
+
+    def figures(self, *phases: str) -> dict[str, Any]:
+        """For the summary: held-out means, the gain between two phases, and pass@k of each where samples were answered several times."""
+        held_out = gains(*(self.folder.read(f"evaluation_{phase}.jsonl") for phase in phases))
+        passed = {phase: pass_figures(rates) for phase in phases if (rates := self.folder.read(rates_file(phase)))}
+        return {"held_out": held_out} | ({"pass_at": passed} if passed else {})
