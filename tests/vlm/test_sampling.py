@@ -12,6 +12,7 @@ from vlreward.rewards.base import Reward
 from vlreward.rewards.composite import Term
 from vlreward.run import RunFolder, quiet
 from vlreward.vlm.policy import read
+from vlreward.vlm.rounds import share
 from vlreward.vlm.trainer import VLGRPOTrainer
 
 
@@ -85,6 +86,11 @@ def test_data_that_run_out_end_the_rounds(small):
     made = trainer(with_reward(config, Dull(dull=tuple(ids(config)))))
     assert batch(made, [0] * 3 + [1] * 3)["row"].tolist() == [0] * 3 + [1] * 3
     assert made.figures["sampled_groups"] == 3
+
+
+@pytest.mark.parametrize(("fresh", "parts"), [([4, 5, 6], [([4, 5], 2), ([6, 6], 1)]), ([4], [([4], 1), ([4], 0)])])
+def test_processes_ask_the_same_number_of_prompts_and_each_prompt_counts_once(fresh, parts):
+    assert [share(fresh, process, 2) for process in range(2)] == parts
 
 
 def test_an_advantage_for_each_token_reaches_the_loss_and_ends_with_the_text(small):

@@ -29,8 +29,6 @@ def grpo_config(config: TrainVLM, folder: Path) -> GRPOConfig:
     group, optim, policy = config.group, config.optim, config.policy
     if group.prompts % world():
         raise ConfigError(f"is {group.prompts}, but each of {world()} processes takes whole groups; expected a multiple", "group.prompts")
-    if config.sampling and world() > 1:
-        raise ConfigError(f"works in one process so far, not in {world()}; remove it", "sampling")
     share = group.size * group.prompts // world()
     rows = group.micro_batch or share
     if share % rows:

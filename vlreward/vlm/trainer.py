@@ -22,7 +22,7 @@ import random
 import time
 from bisect import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
 from vlreward.vlm.prompts import Prompt, images, messages, read, stack
 from vlreward.vlm.record import Record
+from vlreward.vlm.rounds import Round, Selection, first, share
 from vlreward.vlm.settings import grpo_config
 from vlreward.vlm.shared_prefix import pack, score, unsuitable
 from vlreward.vlm.stages import Leg, ends, one_stream
@@ -127,8 +128,8 @@ class VLGRPOTrainer(GRPOTrainer):
 
     def _mine(self, values: torch.Tensor) -> torch.Tensor:
         """This process's rows of those of all."""
-        share = len(values) // self.accelerator.num_processes
-        return values[self.accelerator.process_index * share :][:share]
+        processes, process = self._processes
+        return values[process * (len(values) // processes) :][: len(values) // processes]
 
     def _tokenize_prompts(self, prompts: list) -> Any:
         pictures = [images(self.samples[row]) for row in self.rows] if self.use_vllm else None
@@ -154,58 +155,54 @@ class VLGRPOTrainer(GRPOTrainer):
             self._count("time/generate", time.monotonic() - start)
 
     def _generate(self, prompts: list) -> Any:
-        size, wanted, sampling = self.config.group.size, len(self.rows) // self.config.group.size, self.config.sampling
-        rounds = [self._round(super()._generate(prompts), 0)]
-        chosen = [(0, row) for row in range(len(self.rows))]
-        dull: list[tuple[int, int]] = []
-        while sampling is not None:
-            last = len(rounds) - 1
-            useful = sampling.informative(rounds[last].table, torch.arange(len(self.rows)) // size).tolist()
-            chosen = [place for place in chosen if place[0] != last] + [(last, row) for row, kept in enumerate(useful) if kept]
-            dull += [(last, row) for row, kept in enumerate(useful) if not kept]
-            fresh = self._fresh(wanted - len(chosen) // size, {row for past in rounds for row in past.rows}, len(rounds))
-            if not fresh or len(rounds) == sampling.rounds:
-                chosen = (chosen + dull)[: wanted * size]
-                break
-            self.rows = [row for row in fresh for _ in range(size)]
-            rounds.append(self._round(super()._generate([messages(self.samples[row]) for row in self.rows]), len(rounds)))
-        self.rows = [rounds[turn].rows[row] for turn, row in chosen]
-        self.table = RewardTable.joined([past.table for past in rounds], chosen)
-        groups = [self._first_group + i // size for i in range(len(chosen))]
-        self.rollouts = [replace(rounds[turn].rollouts[row], group=group) for (turn, row), group in zip(chosen, groups, strict=True)]
-        self.figures["sampled_groups"] = sum(len(past.rows) for past in rounds) / size
-
-        def column(number: int) -> Any:
-            return None if rounds[0].made[number] is None else [rounds[turn].made[number][row] for turn, row in chosen]
-
-        self.written = column(1)
-        return column(0), self.written, None, column(3), column(4), {}, None, []
+        size, sampling, processes, process = self.config.group.size, self.config.sampling, *self._processes
+        done = self._round(super()._generate(prompts), self._first_group, len(prompts))
+        if sampling is not None:
+            selection = Selection(sampling, self.config.group.prompts, size)
+            selection.add(done)
+            while fresh := self._fresh(selection.missing, set(selection.asked), len(selection.rounds)):
+                rows, count = share(fresh, process, processes)
+                self.rows = [row for row in rows for _ in range(size)]
+                made = super()._generate([messages(self.samples[row]) for row in self.rows])
+                before = -len(self.samples) * len(selection.rounds) + process * len(rows)
+                selection.add(self._round(made, before, count * size))
+            self.figures["sampled_groups"] = float(len(selection.asked))
+            done = selection.part(process, processes, self.samples)
+        self.rows, self.table = done.rows, done.table
+        self.rollouts = [replace(one, group=self._first_group + i // size) for i, one in enumerate(done.rollouts)]
+        prompt_ids, self.written, _, completions, logprobs = done.made
+        return prompt_ids, self.written, None, completions, logprobs, {}, None, []
 
     def _fresh(self, count: int, used: set[int], turn: int) -> list[int]:
-        """Up to `count` rows that this batch has not asked yet."""
+        """Up to `count` rows that this batch has not asked yet, in any process."""
         left = [row for row in self.leg.rows if row not in used]
         return random.Random(f"{self.config.run.seed}/sampling/{self.batches}/{turn}").sample(left, min(count, len(left)))
 
-    def _round(self, made: tuple, turn: int) -> _Round:
-        """What TRL's `_generate` gave for `self.rows`, judged. Groups of later rounds have numbers of their own, below 0."""
+    def _round(self, made: tuple, group: int, count: int) -> Round:
+        """The first `count` rollouts of what TRL's `_generate` gave for `self.rows`, judged; `group` is the number of their first group."""
         start, size = time.monotonic(), self.config.group.size
-        _, ids, _, completions, *_ = made
-        first = -len(self.samples) * turn if turn else self._first_group
-        likelihoods = self._likelihoods(ids) if self.config.reads_likelihood else [None] * len(ids)
+        likelihoods = self._likelihoods(made[1]) if self.config.reads_likelihood else [None] * len(made[1])
+        self._count("tokens/generate", sum(map(len, made[1])))
+        made, rows = first(made, count), self.rows[:count]
+        _, ids, _, completions, _ = made
         rollouts = [
-            Rollout(sample=self.samples[row], text=said[0]["content"], group=first + i // size, num_tokens=len(tokens), likelihood=likely)
-            for i, (row, said, tokens, likely) in enumerate(zip(self.rows, completions, ids, likelihoods, strict=True))
+            Rollout(sample=self.samples[row], text=said[0]["content"], group=group + i // size, num_tokens=len(tokens), likelihood=likely)
+            for i, (row, said, tokens, likely) in enumerate(zip(rows, completions, ids, likelihoods[:count], strict=True))
         ]
         table = self.leg.rewards(rollouts, str(self.accelerator.device))
         self._count("time/reward", time.monotonic() - start)
-        self._count("tokens/generate", sum(map(len, ids)))
-        return _Round(self.rows, made, rollouts, table)
+        return Round(rows, made, rollouts, table)
+
+    @property
+    def _processes(self) -> tuple[int, int]:
+        """How many there are, and which this one is."""
+        return self.accelerator.num_processes, self.accelerator.process_index
 
     @property
     def _first_group(self) -> int:
         """Number of this process's first group of the batch, over the whole run."""
-        wanted, accelerator = self.config.group.prompts, self.accelerator
-        return self.batches * wanted + accelerator.process_index * (wanted // accelerator.num_processes)
+        wanted, (processes, process) = self.config.group.prompts, self._processes
+        return self.batches * wanted + process * (wanted // processes)
 
     @torch.no_grad()
     def _likelihoods(self, ids: list[list[int]]) -> list[float | None]:
@@ -391,11 +388,3 @@ def _column(name: str) -> Any:
 
     term.__name__ = name
     return term
-
-
-@dataclass(frozen=True)
-class _Round:
-    rows: list[int]
-    made: tuple
-    rollouts: list[Rollout]
-    table: RewardTable
