@@ -149,6 +149,8 @@ class RewardTable:
     """[B,R]; NaN where a term does not apply or broke"""
     outputs: Mapping[str, RewardOutput]
     """The terms' own outputs, by name."""
+    by_token: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """name -> [B,T], what models say of the tokens that were written; NaN where that does not apply and beyond a rollout's tokens."""
 
     @property
     def broken(self) -> torch.Tensor:

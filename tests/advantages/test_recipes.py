@@ -41,6 +41,7 @@ def test_right_answers_are_reinforced_and_wrong_ones_are_not(path, tokenizer):
     assert not table.broken.any(), [table.errors(row) for row in range(len(rollouts))]
     group_B = torch.tensor([rollout.group for rollout in rollouts])
     advantage = part("advantages", tree["advantage"])
+    table = replace(table, by_token={name: torch.zeros(len(rollouts), 40) for name in advantage.reads})
     got = advantage(table, group_B)
     if advantage.per_token:
         tokens = [[*tokenizer.encode(rollout.text, add_special_tokens=False), tokenizer.eos_token_id] for rollout in rollouts]

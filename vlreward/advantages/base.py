@@ -35,6 +35,17 @@ class Advantage:
         """
         return None
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What it asks of a model for each token, by its name in `RewardTable.by_token`; by default what the advantage in `of` asks."""
+        of = getattr(self, "of", None)
+        return of.reads if isinstance(of, Advantage) else ()
+
+    def learned(self, table: RewardTable, group_B: torch.Tensor) -> torch.Tensor | None:
+        """[B,T] bool: the tokens that the loss is about, or None for all of them; by default what the advantage in `of` says."""
+        of = getattr(self, "of", None)
+        return of.learned(table, group_B) if isinstance(of, Advantage) else None
+
 
 Offsets = Sequence[tuple[int, int]]
 """Where each token of a rollout begins and ends, in characters of its text."""

@@ -197,6 +197,8 @@ class TrainVLM:
             raise ConfigError(f"is {list(self.ratio_clip)}, expected bounds around 1", "ratio_clip")
         if self.reads_likelihood and not self.policy.shared_prefix:
             raise ConfigError("is false, but 'text_likelihood' reads what only the shared forward gives", "policy.shared_prefix")
+        if self.advantage.reads and not self.policy.shared_prefix:
+            raise ConfigError("is false, but the advantage reads what only the shared forward gives", "policy.shared_prefix")
 
     @property
     def reads_likelihood(self) -> bool:

@@ -21,7 +21,7 @@ import math
 import random
 import time
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,7 @@ from vlreward.vlm.record import Record
 from vlreward.vlm.rounds import Round, Selection, first, share
 from vlreward.vlm.settings import grpo_config
 from vlreward.vlm.shared_prefix import pack, score, unsuitable
+from vlreward.vlm.signals import Signals
 from vlreward.vlm.stages import Leg, ends, one_stream
 
 BUFFER = "rollouts-{}.pt"
@@ -85,6 +86,7 @@ class VLGRPOTrainer(GRPOTrainer):
             callbacks=[Record(self)],
             peft_config=adapter,
         )
+        self.signals = Signals(self)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         clip = getattr(policy.config, "video_token_id", None)
@@ -106,9 +108,11 @@ class VLGRPOTrainer(GRPOTrainer):
             order = list(range(len(self.group_B)))
             random.Random(f"{self.config.run.seed}/control/{self.batches}").shuffle(order)
             judged = judged.reordered(order)
+        judged = replace(judged, by_token=self.signals())
         advantage = self._advantage(judged, out["completion_mask"])
         assert bool(torch.isfinite(advantage).all()), f"{type(self.config.advantage).__name__} gave an advantage that is not finite"
         out["advantages"] = advantage.to(out["advantages"])
+        self.signals.leave_out(out, self.config.advantage.learned(judged, self.group_B))
         out["row"], out["place"] = torch.tensor(self.rows), torch.arange(len(self.rows))
         self.batches += 1
         self.figures |= {"time/rollout": time.monotonic() - start - self.figures["time/reward"]}
@@ -204,16 +208,22 @@ class VLGRPOTrainer(GRPOTrainer):
         wanted, (processes, process) = self.config.group.prompts, self._processes
         return self.batches * wanted + process * (wanted // processes)
 
-    @torch.no_grad()
     def _likelihoods(self, ids: list[list[int]]) -> list[float | None]:
         """Geometric mean of the probabilities of each text's tokens."""
-        device = self.accelerator.device
-        lengths = torch.tensor([len(tokens) for tokens in ids], device=device)
-        mask = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
-        flat = torch.tensor([token for tokens in ids for token in tokens], device=device)
-        padded = torch.full(mask.shape, self.pad, device=device).masked_scatter(mask, flat)
-        logps, _, _ = self._shared(self.model, self.rows, padded, mask, False)
+        logps, _ = self._logps(self.rows, ids, self._prompt, max(map(len, ids)))
+        lengths = torch.tensor([len(tokens) for tokens in ids], device=logps.device)
         return (logps.sum(1) / lengths.clamp(min=1)).exp().tolist()
+
+    @torch.no_grad()
+    def _logps(self, rows: list[int], ids: list[list[int]], reading: Callable[[int], Prompt], width: int) -> Any:
+        """Log-probability and entropy [B,width] of the tokens of texts, as answers to the samples of `rows` read by `reading`."""
+        made = []
+        for part in torch.arange(len(ids)).split(self.config.group.rows):
+            answers = [torch.tensor(ids[i], dtype=torch.int64) for i in part.tolist()]
+            logps, entropies, _ = self._scored(self.model, [rows[i] for i in part.tolist()], answers, width, reading)
+            made.append((logps, entropies))
+        logps, entropies = zip(*made, strict=True)
+        return torch.cat(logps), torch.cat(entropies)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         before = self._buffered_inputs
@@ -260,12 +270,19 @@ class VLGRPOTrainer(GRPOTrainer):
         return self.old + (logps - self.old).clamp(low, high)
 
     def _shared(self, model: Any, rows: list[int], ids: torch.Tensor, mask: torch.Tensor, aux: bool) -> Any:
-        distinct, owner = _distinct(rows)
         answers = [tokens[kept].cpu() for tokens, kept in zip(ids, mask, strict=True)]
-        packed = pack([self._prompt(row) for row in distinct], owner, answers, self.config.policy.row_tokens, self.pad)
+        return self._scored(model, rows, answers, ids.shape[1], aux=aux)
+
+    def _scored(
+        self, model: Any, rows: list[int], answers: list[torch.Tensor], width: int, reading: Callable[[int], Prompt] | None = None,
+        aux: bool = False,
+    ) -> Any:  # fmt: skip
+        """As `shared_prefix.score` of answers to the samples of `rows`, read as they are or by `reading`."""
+        distinct, owner = _distinct(rows)
+        packed = pack([(reading or self._prompt)(row) for row in distinct], owner, answers, self.config.policy.row_tokens, self.pad)
         self._count("tokens/update" if torch.is_grad_enabled() else "tokens/score", float((packed.prompt >= 0).sum()))
         with self.accelerator.autocast():
-            return score(model, self.base.config, packed.to(ids.device), answers, ids.shape[1], aux)
+            return score(model, self.base.config, packed.to(self.accelerator.device), answers, width, aux)
 
     def _count(self, name: str, value: float) -> None:
         self.figures[name] = self.figures.get(name, 0.0) + value
