@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from vlreward.cli import main
+from vlreward.commands import vlm_configuration
 from vlreward.config import load
 from vlreward.flow.config import Align
 from vlreward.score import Score
@@ -31,7 +32,7 @@ def stand_in(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_shipped_configuration_is_read_and_short(path):
-    load(path, stand_in(path), MODELS[path.parent.name])
+    load(path, stand_in(path), vlm_configuration(path) if path.parent.name == "vlm" else MODELS[path.parent.name])
     lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
     assert len(lines) <= 25
 

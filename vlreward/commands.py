@@ -17,10 +17,11 @@ from vlreward.run import RunFolder, rank
 
 def train_vlm(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
     """Train a vision-language model; 0. Raises UserError for what the user can mend."""
-    from vlreward.vlm.config import TrainVLM
-    from vlreward.vlm.train import train
-
-    config, _ = load(path, overrides, TrainVLM)
+    config, _ = load(path, overrides, vlm_configuration(path))
+    if vlm_configuration(path).__name__ == "TrainPairs":
+        from vlreward.vlm.pair_train import train_pairs as train
+    else:
+        from vlreward.vlm.train import train
     with _blaming(path):
         return _tell(train(config, resume, fresh))
 
@@ -40,24 +41,38 @@ def evaluate(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
 
     It gets a run folder of its own, `<run.name>-eval`.
     """
-    file = Path(path)
-    try:
-        tree = yaml.safe_load(file.read_text()) if file.is_file() else None
-    except yaml.YAMLError:
-        tree = None  # the loader says what is wrong with it
-    if isinstance(tree, dict) and not {"generator", "policy"} & set(tree):
+    keys = _keys(path)
+    if keys and not {"generator", "policy"} & keys:
         raise ConfigError("has neither 'policy' (train-vlm) nor 'generator' (align); there is nothing to evaluate", where=path)
-    if isinstance(tree, dict) and "generator" in tree:
+    if "generator" in keys:
         from vlreward.flow.config import Align as Model
         from vlreward.flow.train import evaluate as run
     else:
-        from vlreward.vlm.config import TrainVLM as Model
         from vlreward.vlm.train import evaluate as run
+
+        Model = vlm_configuration(path)
     config, _ = load(path, overrides, Model)
     with _blaming(path):
         if config.eval is None:
             raise ConfigError("the key 'eval' is missing; there is nothing to evaluate on", "eval")
         return _tell(run(config, resume, fresh))  # type: ignore[arg-type]
+
+
+def vlm_configuration(path: str | Path) -> type:
+    """The class of a train-vlm configuration: one that has `preferences` learns from pairs, any other from rollouts."""
+    from vlreward.vlm.config import TrainVLM
+    from vlreward.vlm.pair_config import TrainPairs
+
+    return TrainPairs if "preferences" in _keys(path) else TrainVLM
+
+
+def _keys(path: str | Path) -> set[str]:
+    """The keys at the top of a configuration; none where the file cannot be read, which the loader says."""
+    try:
+        tree = yaml.safe_load(Path(path).read_text()) if Path(path).is_file() else None
+    except yaml.YAMLError:
+        tree = None
+    return set(tree) if isinstance(tree, dict) else set()
 
 
 @contextlib.contextmanager

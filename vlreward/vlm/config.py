@@ -216,15 +216,16 @@ class TrainVLM:
         return tuple(dict.fromkeys(name for composite in self.composites for name in composite.names))
 
 
-def check_trl(options: Mapping[str, Any]) -> None:
-    """Refuse what is no option of GRPOConfig, or is set by another key. Raises ConfigError."""
+def check_trl(options: Mapping[str, Any], arguments: type | None = None, owned: Mapping[str, str] = OWNED) -> None:
+    """Refuse what is no option of TRL's `arguments` (GRPOConfig), or is set by another key. Raises ConfigError."""
     from trl.trainer.grpo_config import GRPOConfig
 
-    known = [option.name for option in dataclasses.fields(GRPOConfig) if option.init]
+    arguments = arguments or GRPOConfig
+    known = [option.name for option in dataclasses.fields(arguments) if option.init]
     for name in options:
-        if name in OWNED:
-            raise ConfigError(f"is set by {OWNED[name]!r} here; remove it", f"trl.{name}")
+        if name in owned:
+            raise ConfigError(f"is set by {owned[name]!r} here; remove it", f"trl.{name}")
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ConfigError(f"TRL's GRPOConfig has no such option.{hint}", f"trl.{name}")
+            raise ConfigError(f"TRL's {arguments.__name__} has no such option.{hint}", f"trl.{name}")

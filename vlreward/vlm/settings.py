@@ -11,9 +11,10 @@ from trl.trainer.grpo_config import GRPOConfig
 from vlreward.errors import ConfigError
 from vlreward.run import world
 from vlreward.vlm.config import TrainVLM
+from vlreward.vlm.pair_config import TrainPairs
 
 
-def device(config: TrainVLM) -> str:
+def device(config: TrainVLM | TrainPairs) -> str:
     """'cpu' or 'cuda'. Raises ConfigError where the configuration asks for what is not there."""
     found = "cuda" if torch.cuda.is_available() else "cpu"
     if config.device == "cuda" and found == "cpu":

@@ -16,12 +16,13 @@ from vlreward.vlm import policy
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.evaluate import answer
 from vlreward.vlm.first_pass import pass_figures, rates_file, solve_rates
+from vlreward.vlm.pair_config import TrainPairs
 from vlreward.vlm.settings import device
 from vlreward.vlm.stages import course
 from vlreward.vlm.trainer import VLGRPOTrainer
 
 
-def evaluate(config: TrainVLM, resume: bool = False, fresh: bool = False) -> RunFolder:
+def evaluate(config: TrainVLM | TrainPairs, resume: bool = False, fresh: bool = False) -> RunFolder:
     """Only the held-out evaluation of the configuration's policy, in a run folder of its own (`<run.name>-eval`)."""
     config = replace(config, run=replace(config.run, name=f"{config.run.name}-eval"))
     start = time.monotonic()
@@ -63,7 +64,7 @@ def train(config: TrainVLM, resume: bool = False, fresh: bool = False) -> RunFol
 class Sitting:
     """One process's work on a run: the open folder, the policy, and its held-out evaluations. A context manager that keeps the status."""
 
-    def __init__(self, config: TrainVLM, command: str, resume: bool, fresh: bool):
+    def __init__(self, config: TrainVLM | TrainPairs, command: str, resume: bool, fresh: bool):
         self.config, self.device = config, device(config)
         if world() > 1:
             PartialState(cpu=self.device == "cpu")
