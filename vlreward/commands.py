@@ -96,6 +96,11 @@ def _tell(folder: RunFolder) -> int:
         print(f"{line}, n={row['count']}")
     for phase, row in summary.get("pass_at", {}).items():
         print(f"pass@k {phase}: " + ", ".join(f"{k}: {found['mean']:.3f}" for k, found in row.items()))
+    if "choose" in summary:
+        spent = summary["choose"]
+        print(
+            f"chosen from {spent['answers']:.1f} answers of {spent['tokens']:.1f} tokens a sample; one takes {spent['tokens_single']:.1f}"
+        )
     print(f"report: {page}")
     return 0
 

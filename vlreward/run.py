@@ -148,10 +148,6 @@ class RunFolder:
                 rows.append(json.loads(line))
         return rows
 
-    def write(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write a jsonl file of the run, whole or not at all."""
-        self._text(name, "".join(json.dumps(row) + "\n" for row in rows))
-
     @contextlib.contextmanager
     def checkpoint(self, step: int) -> Iterator[Path]:
         """A folder to save into; it becomes checkpoints/step-<step> only once everything is written."""

@@ -16,12 +16,13 @@ import torch
 from PIL import Image
 
 from vlreward.data.media import Picture
+from vlreward.data.source import Source
 from vlreward.models.detector import Detection, Detector
 from vlreward.models.ocr import Line, Reader
 from vlreward.registry import find
 from vlreward.rewards.base import Reward
 from vlreward.rewards.frames import Resize
-from vlreward.types import RewardOutput, Segment
+from vlreward.types import RewardOutput, Sample, Segment
 
 ROOT = Path(__file__).parents[2]
 VLM, CLIP = str(ROOT / "assets/tiny-vlm"), str(ROOT / "assets/tiny-clip")
@@ -95,6 +96,18 @@ class Reads(Reader):
     def line(self, rng, text):
         options = tuple({character: rng.choice((0.0, 1.0, rng.random())), "0": 0.01} for character in text) if rng.random() < 0.5 else ()
         return Line(text, (0.0, 0.0, 9.0, 9.0), rng.random(), options)
+
+
+@dataclass(kw_only=True)
+class Reports(Source):
+    """Known reports."""
+
+    kind = "reports"
+    count: int
+
+    def __iter__(self):
+        for i in range(self.count):
+            yield Sample(id=str(i), prompt="Describe.", target={"answer": "The red circle is on the left. It is small." * (i + 1)})
 
 
 def noise(rng: random.Random) -> Picture:
@@ -294,7 +307,11 @@ OFTEN_NAN = "the others of the group agree"
 RUN = "each runs in the sandbox"
 SLOWER: Keys = {"count": 6000, "fewer": "0.2 ms or more for each"}
 
+ALONE = "an answer that is alone in its group has no others"
 CASES: dict[str, Case] = {
+    "agreement": Case(
+        tasks=PLAIN, settings=[{}, {"of": "boxes"}, {"of": "spans"}], count=2000, fewer="each is compared with each", nan=ALONE
+    ),
     "anls": Case(tasks=ANSWERS, settings=[{}, {"tags": False}, {"at_least": 0.0}]),
     "answer_format": Case(tasks=PLAIN, settings=[{}, {"style": "think"}, {"style": "any"}]),
     "bert_score": Case(
@@ -387,6 +404,13 @@ CASES: dict[str, Case] = {
         settings=[{"of": {"ocr": words(), "qa": exact()}, "otherwise": made("count_match")}],
     ),
     "sample_number": Case(tasks=[({"rate": 1.5}, "red"), ({"rate": -2}, "red")], settings=[{"key": "rate"}]),
+    "sentence_agreement": Case(
+        tasks=PLAIN,
+        settings=[{"model": "encoder"}, {"model": "encoder", "bank": Reports(count=2), "distance": "assignment"}],
+        count=400,
+        fewer="an encoder runs",
+        nan=ALONE,
+    ),
     "sentence_sets": Case(
         tasks=ANSWERS,
         settings=[{"model": "encoder", "distance": d} for d in ("chamfer", "hausdorff", "energy", "sliced_wasserstein", "assignment")],

@@ -233,7 +233,7 @@ def test_another_runs_pairs_and_rollouts_can_be_learned_from(small, tmp_path):
     assert [row["chosen"] for row in second.read("pairs.jsonl")] == [row["chosen"] for row in first.read("pairs.jsonl")]
     texts = ["<answer>[1, 1, 9, 9]</answer>", "<answer>[1, 1, 60, 60]</answer>"]
     rows = [{"phase": "train", "step": 1, "id": sample.id, "text": text} for sample in small().data.samples() for text in texts]
-    first.write("rollouts.jsonl", rows)
+    first.rows("rollouts.jsonl", rows)
     third = train_pairs(small("third", preferences={"kind": "logged", "run": str(first.path)}, batch=1, optim={"lr": 1e-3, "steps": 1}))
     pairs = third.read("pairs.jsonl")
     assert pairs and all(pair["chosen_score"] > pair["rejected_score"] for pair in pairs)

@@ -17,6 +17,7 @@ from vlreward.errors import ConfigError
 from vlreward.rewards.composite import Composite
 from vlreward.rewards.confidence import TextLikelihood
 from vlreward.run import Run
+from vlreward.vlm.choosers.base import Chooser
 from vlreward.vlm.stages import Order, Stage
 
 OWNED = {
@@ -134,6 +135,14 @@ class Evaluation:
     """The term by which an answer is right or not; None is the first of `rewards`."""
     right_at: float = 1.0
     """The least score of a right answer."""
+    choose: Chooser | None = None
+    """`vlreward eval` answers by it too, and compares; a training is measured on single answers."""
+
+    def __post_init__(self):
+        if self.choose and not self.temperature:
+            raise ConfigError("is 0, so that there would be nothing to choose between", "temperature")
+        if self.choose and self.answers > 1:
+            raise ConfigError(f"is {self.answers}, but a chooser is compared with one answer; remove it", "answers")
 
 
 @dataclass(frozen=True, kw_only=True)

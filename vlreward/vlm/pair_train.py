@@ -8,7 +8,6 @@ from typing import Any
 
 from vlreward.errors import ConfigError
 from vlreward.run import Progress, RunFolder, meet, quiet, rank, seed_everything
-from vlreward.statistics import gains
 from vlreward.types import Sample
 from vlreward.vlm.pair_config import TrainPairs
 from vlreward.vlm.pair_trainer import PairTrainer
@@ -50,7 +49,7 @@ def train_pairs(config: TrainPairs, resume: bool = False, fresh: bool = False) -
         if config.eval:
             sitting.evaluate("after", config.optim.steps)
             meet()
-            summary["held_out"] = gains(*(folder.read(f"evaluation_{phase}.jsonl") for phase in ("before", "after")))
+            summary |= sitting.figures("before", "after")
         folder.summary(summary | {"seconds": opened + trainer.seconds})
     return folder
 
@@ -67,7 +66,7 @@ def find(config: TrainPairs, sitting: Sitting, samples: Sequence[Sample]) -> lis
         with Progress("find pairs", len(samples)) as progress:
             pairs = config.preferences.pairs(samples, writer, config.rewards, config.labels, progress.advance)
         media = {pair.sample.id: [folder.media(visual) for visual in pair.sample.visuals] for pair in pairs}
-        folder.write(PAIRS, [pair.record | {"images": media[pair.sample.id]} for pair in pairs])
+        folder.rows(PAIRS, [pair.record | {"images": media[pair.sample.id]} for pair in pairs])
     meet()
     by_id = {sample.id: sample for sample in samples}
     return [Pair.of(by_id[row["id"]], row) for row in folder.read(PAIRS)]

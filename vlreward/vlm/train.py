@@ -12,7 +12,9 @@ from accelerate import PartialState
 
 from vlreward.run import Progress, RunFolder, meet, quiet, seed_everything, world
 from vlreward.statistics import gains
+from vlreward.types import Rollout
 from vlreward.vlm import policy
+from vlreward.vlm.choose import choose
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.evaluate import answer
 from vlreward.vlm.first_pass import pass_figures, rates_file, solve_rates
@@ -28,9 +30,13 @@ def evaluate(config: TrainVLM | TrainPairs, resume: bool = False, fresh: bool = 
     start = time.monotonic()
     with quiet("transformers", "datasets"), Sitting(config, "eval", resume, fresh) as sitting:
         sitting.folder.rewind(-1)
-        sitting.evaluate("before", 0)
-        summary: dict[str, Any] = {"command": "eval", "seconds": time.monotonic() - start}
-        sitting.folder.summary(summary | sitting.figures("before"))
+        single = sitting.evaluate("before", 0)
+        phases, summary = ["before"], dict[str, Any](command="eval")
+        if config.eval and config.eval.choose:
+            summary["choose"] = choose(sitting, single)
+            phases.append("after")
+        summary |= sitting.figures(*phases)
+        sitting.folder.summary(summary | {"seconds": time.monotonic() - start})
         return sitting.folder
 
 
@@ -71,6 +77,8 @@ class Sitting:
             if self.device == "cuda":
                 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         policy.find(config.policy.model)
+        if command == "train-vlm" and config.eval and config.eval.choose:
+            raise ConfigError("is for `vlreward eval`; a training is measured on single answers, so remove it", "eval.choose")
         self.held_out = config.eval.data.samples() if config.eval else []
         config.rewards.check(self.held_out, "eval.data")
         self.folder = RunFolder.open(config.run, command, config, resume, fresh)
@@ -84,8 +92,8 @@ class Sitting:
     def __exit__(self, kind: Any, *_: object) -> None:
         self.folder.status("done" if kind is None else "failed")
 
-    def evaluate(self, phase: str, step: int) -> None:
-        """Answer and judge the held-out samples; every rollout is logged once."""
+    def evaluate(self, phase: str, step: int) -> list[Rollout]:
+        """Answer and judge the held-out samples; every rollout is logged once. Gives the answers."""
         block = self.config.eval
         assert block is not None, "there is nothing to evaluate on"
         with Progress(f"evaluate {phase}", len(self.held_out) * block.answers) as progress:
@@ -107,3 +115,4 @@ class Sitting:
         held_out = gains(*(self.folder.read(f"evaluation_{phase}.jsonl") for phase in phases))
         passed = {phase: pass_figures(rates) for phase in phases if (rates := self.folder.read(rates_file(phase)))}
         return {"held_out": held_out} | ({"pass_at": passed} if passed else {})
+        return rollouts
