@@ -15,6 +15,7 @@ from vlreward.tiny.bars import bars
 from vlreward.tiny.charts import chart
 from vlreward.tiny.moments import moments
 from vlreward.tiny.motion import motion
+from vlreward.tiny.observing import changes, descriptions, detections, events, kinds, looks, rankings
 from vlreward.tiny.plates import plate
 from vlreward.tiny.scene import COLORS, RELATIONS, SHAPES, crowd, plural, relation_holds, scene, tray
 from vlreward.tiny.signs import sign
@@ -22,16 +23,19 @@ from vlreward.types import Sample
 
 SIDE = 96
 """Pixels of the pictures that the tiny VLM reads."""
+USUAL = 0.26
+"""Side of an object of `grounding` relative to the picture's, in the middle between the smallest and the largest."""
 HOLDOUT = 1_000_000_000
 """Seeds from here on are for evaluation: nothing shipped was trained on them."""
 
 
 def grounding(rng: random.Random) -> Sample:
-    """Find one named object among two or three. target: boxes (one, pixels), size."""
+    """Find one named object among two or three. target: boxes (one, pixels), size, rate (which grows as the object shrinks)."""
     view = crowd(rng, rng.randint(2, 3))
     chosen = rng.randrange(len(view.things))
-    prompt = f"Where is the {view.things[chosen].label}?"
-    target = {"boxes": [view.boxes(SIDE)[chosen]], "size": [SIDE, SIDE], "label": view.things[chosen].label}
+    thing = view.things[chosen]
+    prompt = f"Where is the {thing.label}?"
+    target = {"boxes": [view.boxes(SIDE)[chosen]], "size": [SIDE, SIDE], "label": thing.label, "rate": USUAL / thing.side}
     return _sample(prompt, view.picture(SIDE), target)
 
 
@@ -100,9 +104,9 @@ def tally(rng: random.Random) -> Sample:
 
 
 def plates(rng: random.Random) -> Sample:
-    """A plate of two to four letters. target: text (its transcription)."""
+    """A plate of two to four letters. target: text (its transcription), answer (the same)."""
     view = plate(rng)
-    return _sample("What is written here?", view.picture(), {"text": view.text})
+    return _sample("What is written here?", view.picture(), {"text": view.text, "answer": view.text})
 
 
 def heights(rng: random.Random) -> Sample:
@@ -128,6 +132,7 @@ def spans(rng: random.Random) -> Sample:
 
 _ALL = (
     grounding, counting, color, relation, objects, captions, signs, charts, motions, tally, plates, heights, scripts, spans,
+    detections, looks, changes, rankings, events, descriptions, kinds,
 )  # fmt: skip
 TASKS: dict[str, Callable[[random.Random], Sample]] = {task.__name__: task for task in _ALL}
 
@@ -139,7 +144,7 @@ class TinySource(Source):
 
     task: Literal[
         "grounding", "counting", "color", "relation", "objects", "captions", "signs", "charts", "motions", "tally", "plates", "heights",
-        "scripts", "spans",
+        "scripts", "spans", "detections", "looks", "changes", "rankings", "events", "descriptions", "kinds",
     ]  # fmt: skip
     count: Count
     seed: int = 0
@@ -156,9 +161,9 @@ class TinySource(Source):
 
 
 def make(task: str, seed: int) -> Sample:
-    """The sample of a task that follows from a seed; its id names both."""
+    """The sample of a task that follows from a seed; its id names both, and `target.task` the task."""
     made = TASKS[task](random.Random(f"{task}/{seed}"))
-    return Sample(id=f"{task}-{seed}", prompt=made.prompt, visuals=made.visuals, target=made.target)
+    return Sample(id=f"{task}-{seed}", prompt=made.prompt, visuals=made.visuals, target={**made.target, "task": task})
 
 
 def _sample(prompt: str, picture: object, target: dict) -> Sample:
