@@ -25,7 +25,7 @@ from vlreward.rewards.frames import Resize
 from vlreward.types import RewardOutput, Sample, Segment
 
 ROOT = Path(__file__).parents[2]
-VLM, CLIP = str(ROOT / "assets/tiny-vlm"), str(ROOT / "assets/tiny-clip")
+VLM, CLIP, GRAMMAR = (str(ROOT / "assets" / name) for name in ("tiny-vlm", "tiny-clip", "tiny-grammar"))
 ALL = 20_000
 Keys = dict[str, Any]
 
@@ -358,6 +358,12 @@ CASES: dict[str, Case] = {
         tasks=JUDGED, settings=[{"when": words(), "then": exact(), "at_least": 0.5, "shortfall": shortfall} for shortfall in (True, False)]
     ),
     "geneval": Case(tasks=GENEVAL, settings=[{"detector": Sees(), "graded": graded} for graded in (True, False)], pictures=page),
+    "grammaticality": Case(
+        tasks=[({}, "a red circle"), ({}, "two blue squares")],
+        settings=[{"model": GRAMMAR}, {"model": GRAMMAR, "label": 0}],
+        count=600,
+        fewer="a classifier runs",
+    ),
     "hota": Case(tasks=TUBES, settings=FRAMES, **SLOWER),
     "json_schema": Case(
         tasks=[({}, '{"box": [1, 2]}'), ({"schema": {"type": "array", "uniqueItems": True}}, "[1, 2]"), ({"schema": {}}, '"a"')],
