@@ -37,34 +37,21 @@ def looks(rng: random.Random) -> Sample:
 
 
 def changes(rng: random.Random) -> Sample:
-    """Which of four things changed between two pictures. target: changes (one or two of place from 1, attribute, value)."""
-    before = [_kind(rng) for _ in range(CELLS)]
-    after, made = list(before), []
-    for place in sorted(rng.sample(range(CELLS), rng.randint(1, 2))):
-        color, shape = before[place]
-        if rng.random() < 0.5:
-            color = rng.choice([other for other in COLORS if other != color])
-            made.append([place + 1, "color", color])
-        else:
-            shape = rng.choice([other for other in SHAPES if other != shape])
-            made.append([place + 1, "shape", shape])
-        after[place] = color, shape
-    pictures = tuple(Picture(board(dict(enumerate(things)))) for things in (before, after))
-    return Sample(id="", prompt="What changed?", visuals=pictures, target={"changes": made})
+    """What was put on an empty board; a picture before, one after. target: changes (one to three of place from 1, attribute, value)."""
+    attribute = rng.choice(("color", "shape"))
+    placed = {cell: _kind(rng) for cell in sorted(rng.sample(range(CELLS), rng.randint(1, CELLS - 1)))}
+    made = [[cell + 1, attribute, color if attribute == "color" else shape] for cell, (color, shape) in placed.items()]
+    pictures = tuple(Picture(board(things)) for things in ({}, placed))
+    return Sample(id="", prompt=f"What {attribute} changed?", visuals=pictures, target={"changes": made})
 
 
 def rankings(rng: random.Random) -> Sample:
-    """Which of four things match a name, best first. target: relevant (2: color and shape, 1: color only), candidates."""
-    color, shape = wanted = _kind(rng)
-    near = [(color, rng.choice([other for other in SHAPES if other != shape])) for _ in range(rng.randint(1, 2))]
-    far = [(rng.choice([other for other in COLORS if other != color]), rng.choice(SHAPES)) for _ in range(CELLS - 1 - len(near))]
-    things = [wanted, *near, *far]
-    rng.shuffle(things)
-    gains = {str(i + 1): 2.0 if thing == wanted else 1.0 for i, thing in enumerate(things) if thing[0] == color}
-    target = {"relevant": gains, "candidates": [str(i + 1) for i in range(CELLS)]}
-    return Sample(
-        id="", prompt=f"Rank the things for a {color} {shape}.", visuals=(Picture(board(dict(enumerate(things)))),), target=target
-    )
+    """Which of four things have a color, these first. target: relevant (one or two), candidates."""
+    asked, *others = rng.sample([*COLORS], len(COLORS))
+    relevant = sorted(rng.sample(range(CELLS), rng.randint(1, 2)))
+    things = {cell: (asked if cell in relevant else rng.choice(others), rng.choice(SHAPES)) for cell in range(CELLS)}
+    target = {"relevant": [str(cell + 1) for cell in relevant], "candidates": [str(cell + 1) for cell in range(CELLS)]}
+    return Sample(id="", prompt=f"Rank the things for a {asked} thing.", visuals=(Picture(board(things)),), target=target)
 
 
 def event(rng: random.Random) -> tuple[Moments, int]:
