@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from vlreward.errors import ConfigError
 from vlreward.run import Progress, RunFolder, meet, quiet, seed_everything, world
 from vlreward.statistics import gains
 from vlreward.types import Rollout
@@ -109,10 +110,10 @@ class Sitting:
             rates = solve_rates(rollouts, table, block.right or table.names[0], block.right_at)
             self.folder.rows(rates_file(phase), rates)
         self.folder.evaluation(phase, rollouts, table)
+        return rollouts
 
     def figures(self, *phases: str) -> dict[str, Any]:
         """For the summary: held-out means, the gain between two phases, and pass@k of each where samples were answered several times."""
         held_out = gains(*(self.folder.read(f"evaluation_{phase}.jsonl") for phase in phases))
         passed = {phase: pass_figures(rates) for phase in phases if (rates := self.folder.read(rates_file(phase)))}
         return {"held_out": held_out} | ({"pass_at": passed} if passed else {})
-        return rollouts
