@@ -376,6 +376,7 @@ CASES: dict[str, Case] = {
     ),
     "length_budget": Case(tasks=JUDGED, settings=[keys | {"correct": exact(), "slope": slope} for keys in LENGTH for slope in (3e-4, 1e6)]),
     "length_cap": Case(tasks=JUDGED, settings=[keys | {"of": exact(), "max": 9} for keys in LENGTH]),
+    "length_controlled": Case(tasks=ANSWERS, settings=[{"of": exact()}, {"of": exact(), "tags": False}]),
     "length_history": Case(tasks=JUDGED, settings=[keys | {"correct": exact()} for keys in LENGTH]),
     "length_target": Case(tasks=JUDGED, settings=[keys | {"correct": exact()} for keys in LENGTH]),
     "mask_iou": Case(tasks=MASKS, settings=FORMS),

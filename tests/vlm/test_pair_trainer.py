@@ -163,6 +163,21 @@ def test_only_what_differs_moves_the_loss_of_fine_dpo(small):
         assert text and "answer" not in text and "<|im_end|>" not in text
 
 
+def test_the_loss_is_that_of_the_weighed_log_ratios(small):
+    """By hand, of a policy that has moved away from its reference."""
+    made = trainer(small(fine={"kind": "difference", "shared": 0.5, "changed": 2.0}, length_alpha=0.02, trl={"beta": 0.3}))
+    with torch.no_grad():
+        made.model.get_output_embeddings().weight.mul_(1.1)
+        loss = made._compute_loss(made.model, batch(made, range(3)), False).item()
+    policy, reference = made.ratios
+    assert made.weights is not None
+    assert not torch.allclose(policy, reference, atol=0.1)
+    scores = ((policy - reference) * made.weights).sum(1)
+    lengths = torch.tensor(made.lengths)
+    margins = 0.3 * (scores[:3] - scores[3:]) + 0.02 * (lengths[:3] - lengths[3:])
+    assert loss == pytest.approx(torch.nn.functional.softplus(-margins).mean().item(), abs=1e-5)
+
+
 def test_labelled_segments_replace_trls_loss(small):
     made = trainer(small(preferences={"kind": "given"}, fine={"kind": "labelled"}))
     loss = made._compute_loss(made.model, batch(made, range(2)), False)
