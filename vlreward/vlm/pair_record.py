@@ -18,6 +18,9 @@ NAMES = {
 class PairRecord(Record):
     """Logs each step to the run folder, moves the progress bar, and says when to save."""
 
+    def __init__(self, trainer: Any):
+        super().__init__(trainer)
+
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.began = time.monotonic()
 

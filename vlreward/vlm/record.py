@@ -11,14 +11,13 @@ from vlreward.run import Progress
 from vlreward.vlm.suspicion import suspicions
 
 if TYPE_CHECKING:
-    from vlreward.vlm.pair_trainer import PairTrainer
     from vlreward.vlm.trainer import VLGRPOTrainer
 
 
 class Record(TrainerCallback):
     """Logs each step to the run folder, moves the progress bar, and says when to save."""
 
-    def __init__(self, trainer: VLGRPOTrainer | PairTrainer):
+    def __init__(self, trainer: VLGRPOTrainer):
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
