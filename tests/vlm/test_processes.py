@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 from safetensors.torch import load_file
 
 from vlreward.config import resolved
+from vlreward.data.media import Picture
+from vlreward.errors import ConfigError
 from vlreward.run import RunFolder
+from vlreward.types import Sample
+from vlreward.vlm import sharded
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.train import train
 
@@ -37,26 +46,27 @@ class ByMember(Reward):
 """
 
 
-def in_two_processes(config: TrainVLM, tmp_path: Path, *launcher: str) -> tuple[RunFolder, subprocess.CompletedProcess]:
+def in_two_processes(
+    config: TrainVLM, tmp_path: Path, program: Sequence[str] = ("-m", "vlreward.cli"),
+    environment: Mapping[str, str] = MappingProxyType({}), more: Sequence[str] = (),
+) -> tuple[RunFolder, subprocess.CompletedProcess]:  # fmt: skip
     """The same run once more, launched in two processes on the CPU."""
     file = tmp_path / "two.yaml"
     file.write_text(yaml.safe_dump(resolved(config)))
-    launch = launcher or ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *program]
     done = subprocess.run(
-        [sys.executable, "-m", *launch, "-m", "vlreward.cli", "train-vlm", str(file), "run.name=two"], capture_output=True, text=True,
-        timeout=280, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        [*launch, "train-vlm", str(file), "run.name=two", *more], capture_output=True, text=True, timeout=280, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd()), **environment},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-6000:]
     return RunFolder(tmp_path / "two", config.run), done
 
 
-def same_steps(
-    one: RunFolder, two: RunFolder, weights: str = "model.safetensors", start: str = "assets/tiny-vlm/model.safetensors"
-) -> None:
+def same_steps(one: RunFolder, two: RunFolder, weights: str = "model.safetensors") -> None:
     """Figures and weights agree, by far closer than the weights moved."""
     first, second = (load_file(folder.path / "policy" / weights) for folder in (one, two))
-    origin = load_file(start)
-    moved = max(float((value - origin[name]).abs().max()) for name, value in first.items())
+    start = load_file("assets/tiny-vlm/model.safetensors")
+    moved = max(float((value - start.get(name, 0)).abs().max()) for name, value in first.items() if "lora_A" not in name)
     apart = max(float((value - second[name]).abs().max()) for name, value in first.items())
     assert moved > 1e-4
     assert apart < 1e-2 * moved
@@ -64,7 +74,7 @@ def same_steps(
     assert [row["step"] for row in rows[1]] == [row["step"] for row in rows[0]]
     for a, b in zip(*rows, strict=True):
         for name in ("reward/total", "dead_fraction", "entropy", "loss/kl", "grad_norm", "sampled_groups"):
-            assert a.get(name) == pytest.approx(b.get(name), rel=1e-3, abs=1e-6), name
+            assert a.get(name, 0.0) == pytest.approx(b.get(name, 0.0), rel=1e-3, abs=1e-6), name
 
 
 def test_two_processes_take_the_steps_of_one_and_write_one_folder(small, tmp_path):
@@ -90,3 +100,59 @@ def test_two_processes_take_the_steps_of_one_and_write_one_folder(small, tmp_pat
     assert len(two.read("rollouts.jsonl")) == 3 * 2 + 2 * 4
     assert {path.name for path in (tmp_path / "two" / "checkpoints" / "step-000003").iterdir()} >= {"rollouts-0.pt", "rollouts-1.pt"}
     assert done.stderr.count("train: 3 to do") == done.stdout.count("report: ") == 1, "only the first process speaks"
+
+
+def launched(name: str) -> tuple[Any, dict[str, str]]:
+    """The options of `accelerate launch --config_file`, and what it tells the processes."""
+    args = launch_command_parser().parse_args(["--config_file", f"configs/accelerate/{name}.yaml", "program"])
+    args, _, _ = _validate_launch_command(args)
+    args.deepspeed_fields_from_accelerate_config = ""
+    made = prepare_deepspeed_cmd_env(args)[1] if args.use_deepspeed else prepare_multi_gpu_env(args)
+    return args, {name: value for name, value in made.items() if os.environ.get(name) != value}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ddp", {}),
+        ("fsdp2", {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}),
+        ("zero2", {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}),
+        ("zero3", {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}),
+    ],
+)
+def test_shipped_launch_files_are_passed_on_to_eight_processes(name, told):
+    args, environment = launched(name)
+    assert args.num_processes == 8
+    assert args.multi_gpu == (name == "ddp")
+    assert environment.items() >= told.items()
+
+
+def test_weights_in_pieces_are_refused_where_processes_would_wait_for_each_other():
+    pictured, plain = (Sample(id=name, prompt="?", visuals=visuals) for name, visuals in (("a", (Picture("x.png"),)), ("b", ())))
+    plugin = SimpleNamespace(fsdp_version=2, state_dict_type="StateDictType.FULL_STATE_DICT", cpu_ram_efficient_loading=False)
+    state = SimpleNamespace(fsdp_plugin=plugin, deepspeed_plugin=None)
+    accelerator = SimpleNamespace(state=state, distributed_type="DistributedType.FSDP")
+    sharded.check(accelerator, [pictured, pictured])
+    with pytest.raises(ConfigError, match="mixes prompts with and without"):
+        sharded.check(accelerator, [pictured, plain])
+    plugin.state_dict_type = "StateDictType.SHARDED_STATE_DICT"
+    with pytest.raises(ConfigError, match="expected FULL_STATE_DICT") as caught:
+        sharded.check(accelerator, [pictured])
+    assert caught.value.key == "fsdp_config.fsdp_state_dict_type"
+
+
+@pytest.mark.parametrize("lora", [0, pytest.param(4, marks=pytest.mark.slow)])
+def test_two_processes_that_share_the_weights_take_the_steps_of_one(small, tmp_path, lora):
+    (tmp_path / "member.py").write_text(REWARD)
+    held_out = {"kind": "tiny", "task": "grounding", "count": 4, "holdout": True}
+    config = small(
+        "one", rewards=[{"kind": f"{tmp_path}/member.py:ByMember"}], group={"size": 3, "prompts": 2},
+        policy={"model": str(Path("assets/tiny-vlm").resolve()), "max_new_tokens": 12, "lora": lora},
+        advantage={"kind": "reinforce_pp", "baseline": "batch"}, trl={"top_k": 1, "beta": 0.05, "optim": "sgd"},
+        optim={"lr": 0.03, "steps": 2}, eval={"data": held_out},
+    )  # fmt: skip
+    one = train(config)
+    program = [str(Path(__file__).parent / "fsdp_on_cpu.py")]
+    two, _ = in_two_processes(config, tmp_path, program, launched("fsdp2")[1])
+    same_steps(one, two, "adapter_model.safetensors" if lora else "model.safetensors")
+    assert one.read("evaluation_after.jsonl") == two.read("evaluation_after.jsonl")

@@ -21,6 +21,7 @@ from vlreward.vlm.evaluate import answer
 from vlreward.vlm.first_pass import pass_figures, rates_file, solve_rates
 from vlreward.vlm.pair_config import TrainPairs
 from vlreward.vlm.settings import device
+from vlreward.vlm.sharded import whole
 from vlreward.vlm.stages import course
 from vlreward.vlm.trainer import VLGRPOTrainer
 
@@ -61,7 +62,8 @@ def train(config: TrainVLM, resume: bool = False, fresh: bool = False) -> RunFol
         trainer.save_model(str(folder.path / "policy"))
         summary: dict[str, Any] = {"command": "train-vlm", "steps": config.optim.steps}
         if config.eval:
-            sitting.evaluate("after", config.optim.steps)
+            with whole(trainer.model):
+                sitting.evaluate("after", config.optim.steps)
             meet()
             summary |= sitting.figures("before", "after")
         folder.summary(summary | {"seconds": opened + trainer.seconds})

@@ -13,6 +13,7 @@ _calculate_rewards               hands over the table of one Composite call a ba
 _save_checkpoint                 into the run folder, aside and renamed, with the rollouts that are not used up
 _load_from_checkpoint            TRL 1.16 on transformers 5 goes on from the *first* weights where a model's saved names differ from its
                                  own, as Qwen2.5-VL's do (github.com/QwenLM/Qwen3-VL/issues/1763)
+_load_optimizer_and_scheduler    DeepSpeed loads weights by itself; what we keep beside them comes back here
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from vlreward.advantages.segments import offsets_of
 from vlreward.errors import ConfigError
 from vlreward.run import RunFolder, rank
 from vlreward.types import RewardTable, Rollout, Sample
+from vlreward.vlm import sharded
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
@@ -87,6 +89,7 @@ class VLGRPOTrainer(GRPOTrainer):
             peft_config=adapter,
         )
         self.signals = Signals(self)
+        sharded.check(self.accelerator, samples)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         clip = getattr(policy.config, "video_token_id", None)
@@ -146,16 +149,24 @@ class VLGRPOTrainer(GRPOTrainer):
         distinct, owner = _distinct(self.rows)
         prompts = [self._prompt(row) for row in distinct]
 
+        usual = vars(model).pop("generate", None)
+
+        def restore() -> None:
+            vars(model).pop("generate", None)
+            if usual is not None:
+                model.generate = usual
+
         def shared(input_ids: Any = None, attention_mask: Any = None, **settings: Any) -> Any:
-            del model.generate
+            restore()
             return generate(model, prompts, owner, self.pad, **settings)
 
         model.generate = shared
         start = time.monotonic()
         try:
-            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
+            with sharded.whole(model):
+                return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
         finally:
-            vars(model).pop("generate", None)
+            restore()
             self._count("time/generate", time.monotonic() - start)
 
     def _generate(self, prompts: list) -> Any:
@@ -337,11 +348,20 @@ class VLGRPOTrainer(GRPOTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         policy: Any = model if model is not None else self.model
-        if self.config.policy.lora:
+        if self.config.policy.lora or sharded.in_pieces(policy):
             super()._load_from_checkpoint(resume_from_checkpoint, policy)
         else:
             saved = type(policy).from_pretrained(resume_from_checkpoint, dtype=policy.dtype, local_files_only=True)
             policy.load_state_dict(saved.state_dict(), strict=True)
+        self._recall(resume_from_checkpoint)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.is_deepspeed_enabled and checkpoint is not None:
+            self._recall(checkpoint)
+
+    def _recall(self, resume_from_checkpoint: str) -> None:
+        """What `_save_checkpoint` kept beside TRL's files."""
         kept = torch.load(Path(resume_from_checkpoint).parent / BUFFER.format(rank()), weights_only=True)
         self.earlier = kept["seconds"]
         for composite, memory in zip(self.config.composites, kept["memory"], strict=True):
