@@ -54,13 +54,13 @@ OWNED = {
     "logging_steps": "run.log",
     "logging_first_step": "run.log",
     "log_completions": "logged",
-    "eval_strategy": "eval",
-    "eval_steps": "eval",
+    "eval_strategy": "eval.every",
+    "eval_steps": "eval.every",
     "num_generations_eval": "eval",
     "model_init_kwargs": "policy",
     "trust_remote_code": "policy",
     "resume_from_checkpoint": "--resume",
-    "load_best_model_at_end": "eval",
+    "load_best_model_at_end": "eval.keep_best",
 }  # fmt: skip
 """Options of TRL's GRPOConfig that have a key of their own here."""
 
@@ -122,7 +122,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The `eval:` block: held-out samples, answered before and after with the same random numbers."""
+    """The `eval:` block: held-out samples, answered before, after and in between with the same random numbers."""
 
     data: Source
     temperature: NotNegative = 1.0
@@ -137,12 +137,19 @@ class Evaluation:
     """The least score of a right answer."""
     choose: Chooser | None = None
     """`vlreward eval` answers by it too, and compares; a training is measured on single answers."""
+    every: Annotated[int, Bound(0)] = 0
+    """Steps between evaluations in the course of the run; 0 is none."""
+    keep_best: bool = False
+    """Save the policy with the highest mean total at one of them, the last step included, in place of the last one. It is chosen on these
+    samples, so its gain on them is on the high side."""
 
     def __post_init__(self):
         if self.choose and not self.temperature:
             raise ConfigError("is 0, so that there would be nothing to choose between", "temperature")
         if self.choose and self.answers > 1:
             raise ConfigError(f"is {self.answers}, but a chooser is compared with one answer; remove it", "answers")
+        if self.keep_best and not self.every:
+            raise ConfigError("is true, but eval.every is 0; set the steps between evaluations", "keep_best")
 
 
 @dataclass(frozen=True, kw_only=True)

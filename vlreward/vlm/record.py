@@ -43,6 +43,8 @@ class Record(TrainerCallback):
         figures |= {ours: float(logs[theirs]) for ours, theirs in names.items() if logs.get(theirs) is not None}
         if "step_time" in logs:
             figures["time/update"] = logs["step_time"] - figures.get("time/rollout", 0.0) - figures.get("time/reward", 0.0)
+        if self.trainer.held_out:
+            figures |= self.trainer.held_out.after(state.global_step)
         self.trainer.folder.log(state.global_step, **figures)
         self.rows.append(figures)
         self.warn(state.global_step)

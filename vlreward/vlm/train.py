@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +15,9 @@ from accelerate import PartialState
 from vlreward.errors import ConfigError
 from vlreward.run import Progress, RunFolder, meet, quiet, seed_everything, world
 from vlreward.statistics import gains
-from vlreward.types import Rollout
+from vlreward.types import RewardTable, Rollout
 from vlreward.vlm import policy
+from vlreward.vlm.best import HeldOut, hand_over
 from vlreward.vlm.choose import choose
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.evaluate import answer
@@ -32,7 +35,7 @@ def evaluate(config: TrainVLM | TrainPairs, resume: bool = False, fresh: bool = 
     start = time.monotonic()
     with quiet("transformers", "datasets"), Sitting(config, "eval", resume, fresh) as sitting:
         sitting.folder.rewind(-1)
-        single = sitting.evaluate("before", 0)
+        single, _ = sitting.evaluate("before", 0)
         phases, summary = ["before"], dict[str, Any](command="eval")
         if config.eval and config.eval.choose:
             summary["choose"] = choose(sitting, single)
@@ -54,13 +57,20 @@ def train(config: TrainVLM, resume: bool = False, fresh: bool = False) -> RunFol
         seed_everything(config.run.seed)
         opened = time.monotonic() - start
         trainer = VLGRPOTrainer(config, folder, sitting.policy, sitting.processor, samples, legs)
+        if config.eval and config.eval.every:
+            trainer.held_out = HeldOut(trainer, partial(sitting.evaluate, quiet=True))
         saved = str(found[1] / f"checkpoint-{found[0]}") if found else None
         if saved and found and found[0] == config.optim.steps:
             trainer._load_from_checkpoint(saved)
         else:
             trainer.train(resume_from_checkpoint=saved)
-        trainer.save_model(str(folder.path / "policy"))
         summary: dict[str, Any] = {"command": "train-vlm", "steps": config.optim.steps}
+        if trainer.best:
+            hand_over(folder.path, trainer.best["step"])
+            sitting.take(str(folder.path / "policy"))
+            summary["best_step"] = int(trainer.best["step"])
+        else:
+            trainer.save_model(str(folder.path / "policy"))
         if config.eval:
             with whole(trainer.model):
                 sitting.evaluate("after", config.optim.steps)
@@ -95,8 +105,12 @@ class Sitting:
     def __exit__(self, kind: Any, *_: object) -> None:
         self.folder.status("done" if kind is None else "failed")
 
-    def evaluate(self, phase: str, step: int) -> list[Rollout]:
-        """Answer and judge the held-out samples; every rollout is logged once. Gives the answers."""
+    def take(self, model: str) -> None:
+        """Go on with the policy of another folder."""
+        self.policy, _ = policy.read(model, self.device, half=self.config.policy.bf16 and self.config.policy.lora > 0)
+
+    def evaluate(self, phase: str, step: int, quiet: bool = False) -> tuple[list[Rollout], RewardTable]:
+        """Answer and judge the held-out samples; every rollout is logged once, unless quiet."""
         block = self.config.eval
         assert block is not None, "there is nothing to evaluate on"
         with Progress(f"evaluate {phase}", len(self.held_out) * block.answers) as progress:
@@ -105,14 +119,18 @@ class Sitting:
                 max_new_tokens=self.config.policy.max_new_tokens, clips=self.config.policy.clips, answers=block.answers,
                 done=progress.advance,
             )  # fmt: skip
+        memory = copy.deepcopy(self.config.rewards.memory)
         table = self.config.rewards(rollouts, self.device)
-        known = {row["id"] for row in self.folder.read("rollouts.jsonl") if row["phase"] == phase}
-        self.folder.rollouts(phase, step, rollouts, table, [i for i, rollout in enumerate(rollouts) if rollout.sample.id not in known])
+        self.config.rewards.recall(memory)
+        if not quiet:
+            known = {row["id"] for row in self.folder.read("rollouts.jsonl") if row["phase"] == phase}
+            fresh = [i for i, rollout in enumerate(rollouts) if rollout.sample.id not in known]
+            self.folder.rollouts(phase, step, rollouts, table, fresh)
         if block.answers > 1:
             rates = solve_rates(rollouts, table, block.right or table.names[0], block.right_at)
             self.folder.rows(rates_file(phase), rates)
         self.folder.evaluation(phase, rollouts, table)
-        return rollouts
+        return rollouts, table
 
     def figures(self, *phases: str) -> dict[str, Any]:
         """For the summary: held-out means, the gain between two phases, and pass@k of each where samples were answered several times."""

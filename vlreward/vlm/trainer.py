@@ -44,6 +44,7 @@ from vlreward.errors import ConfigError
 from vlreward.run import RunFolder, rank
 from vlreward.types import RewardTable, Rollout, Sample
 from vlreward.vlm import sharded
+from vlreward.vlm.best import HeldOut, forget_others
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
@@ -68,6 +69,8 @@ class VLGRPOTrainer(GRPOTrainer):
         self.legs = legs or [Leg(rows=range(len(samples)), rewards=config.rewards)]
         self.figures: dict[str, float] = {}
         self.batches = 0
+        self.held_out: HeldOut | None = None
+        self.best: dict[str, float] = {}
         self.opened, self.earlier = time.monotonic(), 0.0
         self.rows: list[int] = []
         self.known: dict[int, Prompt] = {}
@@ -343,8 +346,10 @@ class VLGRPOTrainer(GRPOTrainer):
                 "batches": self.batches,
                 "inputs": self._buffered_inputs if ahead else None,
                 "memory": [composite.memory for composite in self.config.composites],
+                "best": self.best,
             }
             torch.save(kept, place / BUFFER.format(rank()))
+        forget_others(self.folder.path, self.best.get("step", 0))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         policy: Any = model if model is not None else self.model
@@ -367,6 +372,7 @@ class VLGRPOTrainer(GRPOTrainer):
         for composite, memory in zip(self.config.composites, kept["memory"], strict=True):
             composite.recall(memory)
         self._step, self.batches, self._buffered_inputs = kept["step"], kept["batches"], kept["inputs"]
+        self.best = kept["best"]
 
     @property
     def repeats(self) -> int:
