@@ -10,12 +10,13 @@ Legend: R rows, N tokens a row, B answers, T tokens of the longest answer, P tok
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 
+from vlreward.vlm.blocks import ROWS, block_mask
 from vlreward.vlm.prompts import Prompt, join
 
 IGNORED = -100
@@ -53,17 +54,23 @@ class Rows:
             moved[field.name] = {k: v.to(device) for k, v in value.items()} if isinstance(value, dict) else value.to(device)
         return Rows(**moved)
 
+    def sees(self, mutual: bool, window: int | None) -> Callable[..., torch.Tensor]:
+        """Whether in a row, for a head, one token may look at another; `mutual`: tokens of one picture see each other."""
+        prompt, answer, place, block = self.prompt, self.answer, self.place, self.block
+
+        def seen(row: Any, head: Any, one: Any, other: Any) -> torch.Tensor:
+            found = (one >= other) & ((answer[row, other] == 0) | (answer[row, one] == answer[row, other]))
+            if mutual:
+                found = found | ((block[row, one] == block[row, other]) & (block[row, one] >= 0))
+            found = found & (prompt[row, one] == prompt[row, other])
+            return found if window is None else found & (place[row, one] - place[row, other] < window)
+
+        return seen
+
     def allowed(self, mutual: bool, window: int | None) -> torch.Tensor:
-        """[R,1,N,N] bool: what each token (third axis) may look at; `mutual`: tokens of one picture see each other."""
-        tokens = torch.arange(self.ids.shape[1], device=self.ids.device)
-        seen = tokens[None, :, None] >= tokens[None, None, :]
-        seen = seen & ((self.answer[:, None, :] == 0) | (self.answer[:, :, None] == self.answer[:, None, :]))
-        if mutual:
-            seen = seen | ((self.block[:, :, None] == self.block[:, None, :]) & (self.block[:, :, None] >= 0))
-        seen = seen & (self.prompt[:, :, None] == self.prompt[:, None, :])
-        if window is not None:
-            seen = seen & (self.place[:, :, None] - self.place[:, None, :] < window)
-        return seen[:, None]
+        """[R,1,N,N] bool: what each token (third axis) may look at."""
+        rows, tokens = (torch.arange(size, device=self.ids.device) for size in self.ids.shape)
+        return self.sees(mutual, window)(rows[:, None, None], 0, tokens[:, None], tokens)[:, None]
 
 
 def pack(prompts: Sequence[Prompt], owner: Sequence[int], answers: Sequence[torch.Tensor], limit: int, pad: int) -> Rows:
@@ -155,14 +162,16 @@ def score(
 
 
 def masks(rows: Rows, config: Any) -> Any:
-    """The attention mask that the model's layers take: one tensor, or one for each kind of layer."""
+    """The attention mask that the model's layers take: one (dense, or of blocks), or one for each kind of layer."""
     text = config.get_text_config()
     mutual = bool((rows.block >= 0).any())
     window = getattr(text, "sliding_window", None)
     kinds = set(getattr(text, "layer_types", None) or ())
     eager = text._attn_implementation == "eager"
 
-    def made(width: int | None) -> torch.Tensor:
+    def made(width: int | None) -> Any:
+        if text._attn_implementation == ROWS:
+            return block_mask(rows.sees(mutual, width), *rows.ids.shape, rows.ids.device)
         allowed = rows.allowed(mutual, width)
         return torch.zeros_like(allowed, dtype=torch.float32).masked_fill(~allowed, torch.finfo(torch.float32).min) if eager else allowed
 
@@ -180,6 +189,6 @@ def unsuitable(config: Any) -> str | None:
     others = sorted(set(getattr(text, "layer_types", None) or ()) - {FULL, SLIDING})
     if others:
         return f"has layers of {', '.join(others)}, which carry a state from token to token"
-    if text._attn_implementation not in ("sdpa", "eager"):
+    if text._attn_implementation not in ("sdpa", "eager", ROWS):
         return f"runs its attention by {text._attn_implementation}, which takes no mask of ours; load it with sdpa"
     return None

@@ -43,7 +43,7 @@ from vlreward.advantages.segments import offsets_of
 from vlreward.errors import ConfigError
 from vlreward.run import RunFolder, rank
 from vlreward.types import RewardTable, Rollout, Sample
-from vlreward.vlm import sharded
+from vlreward.vlm import blocks, sharded
 from vlreward.vlm.best import HeldOut, forget_others
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.policy import LANGUAGE
@@ -93,6 +93,9 @@ class VLGRPOTrainer(GRPOTrainer):
         )
         self.signals = Signals(self)
         sharded.check(self.accelerator, samples)
+        if config.policy.shared_prefix:
+            for model in filter(None, (policy, self.ref_model)):
+                blocks.use(model)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         clip = getattr(policy.config, "video_token_id", None)
