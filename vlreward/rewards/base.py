@@ -31,9 +31,14 @@ class Reward:
     """'group': `batch` is called with whole groups, since a score depends on the others of its group."""
     differentiable: ClassVar[bool] = False
     """True: scores carry gradient to `made`."""
+    waits: ClassVar[bool] = False
+    """True: scoring mostly waits for other processes or machines, so a training calls it in a thread and goes on meanwhile."""
 
     def load(self, device: str) -> None:
         """Bring models into memory; called once, before the first score."""
+
+    def stop(self) -> None:
+        """End what `batch` is waiting for in another thread; called where a run is interrupted."""
 
     @property
     def memory(self) -> dict[str, float]:

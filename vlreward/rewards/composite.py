@@ -95,7 +95,10 @@ class Composite:
 
     def __call__(self, rollouts: Sequence[Rollout], device: str = "cpu") -> RewardTable:
         """Judge B rollouts with all R terms."""
-        outputs = {term.name: term.reward.score(rollouts, device) for term in self.terms}
+        return self.table({term.name: term.reward.score(rollouts, device) for term in self.terms})
+
+    def table(self, outputs: Mapping[str, RewardOutput]) -> RewardTable:
+        """The terms' outputs, by name in their order, as one table."""
         columns = [outputs[name].scores.to(torch.float64) for name in self.names]
         weights = torch.tensor([term.weight for term in self.terms], dtype=torch.float64)
         return RewardTable(names=self.names, weights=weights, scores=torch.stack([c.cpu() for c in columns], 1), outputs=outputs)

@@ -36,9 +36,13 @@ class Drawn(Reward):
     reference: ClassVar[str] = "code"
     """Name of the target that holds the wanted source."""
     part_names: ClassVar[tuple[str, ...]] = ()
+    waits = True
 
     def load(self, device: str) -> None:
         shared().start()
+
+    def stop(self) -> None:
+        shared().stop()
 
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         answers = [read_source(rollout.text or "") for rollout in rollouts]

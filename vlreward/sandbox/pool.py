@@ -197,6 +197,7 @@ class Pool:
         self._started: weakref.WeakSet[Sandbox] = weakref.WeakSet()
         self._remembered: OrderedDict[tuple[str, Kind], Drawing] = OrderedDict()
         self._lock, self._making = threading.Lock(), threading.Lock()
+        self._running: set[threading.Event] = set()
 
     def start(self) -> None:
         """Have one sandbox ready. Raises ConfigError where that is not possible."""
@@ -209,14 +210,14 @@ class Pool:
             known = {job: self._remembered[job] for job in jobs if job in self._remembered}
         fresh = [job for job in dict.fromkeys(jobs) if job not in known]
         stopped = threading.Event()
+        self._running.add(stopped)
         try:
             known |= zip(fresh, self._threads.map(lambda job: self._draw(job[0], job[1], stopped), fresh), strict=True)
         except KeyboardInterrupt:
-            with self._making:  # none is made unseen: the interpreter would wait for its script before it ends
-                stopped.set()
-                for sandbox in list(self._started):
-                    sandbox.close()
+            self.stop()
             raise
+        finally:
+            self._running.discard(stopped)
         with self._lock:
             for job in fresh:
                 fixed = known[job].outcome not in ("broken", "timeout")  # these may end otherwise next time
@@ -225,6 +226,14 @@ class Pool:
             while len(self._remembered) > REMEMBERED:
                 self._remembered.popitem(last=False)
         return [known[job] for job in jobs]
+
+    def stop(self) -> None:
+        """End all sandboxes in the midst of what they do; scripts that wait for one are not run any more."""
+        with self._making:  # none is made unseen: the interpreter would wait for its script before it ends
+            for stopped in list(self._running):
+                stopped.set()
+            for sandbox in list(self._started):
+                sandbox.close()
 
     def close(self) -> None:
         """End all sandboxes, as soon as they have finished what they do."""

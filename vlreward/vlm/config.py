@@ -110,6 +110,8 @@ class Group:
     """Prompts a step; a step learns from size * prompts rollouts."""
     micro_batch: Count | None = None
     """Rollouts in one forward and backward pass; None is all of a step's."""
+    portions: Count = 1
+    """Answers are written in so many portions, each of which is judged while the next is written, where a reward waits for others."""
 
     def __post_init__(self):
         if self.size * self.prompts % self.rows:

@@ -5,8 +5,9 @@ Every process sees the same list of finished groups, in the order of processes, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +26,12 @@ class Round:
     made: tuple[Any, ...]
     """Of what TRL's `_generate` gives, prompts, answers, tool masks, completions and log-probabilities: an entry a rollout, or None."""
     rollouts: list[Rollout]
-    table: RewardTable
+    judged: Callable[[], RewardTable]
+    """Waits for the scores."""
+
+    @property
+    def table(self) -> RewardTable:
+        return self.judged()
 
 
 def joined(rounds: Sequence[Round], chosen: Sequence[tuple[int, int]]) -> Round:
@@ -38,8 +44,17 @@ def joined(rounds: Sequence[Round], chosen: Sequence[tuple[int, int]]) -> Round:
         rows=[rounds[turn].rows[i] for turn, i in chosen],
         made=tuple(column(number) for number in range(len(rounds[0].made))),
         rollouts=[rounds[turn].rollouts[i] for turn, i in chosen],
-        table=RewardTable.joined([part.table for part in rounds], chosen),
+        judged=lambda: RewardTable.joined([part.table for part in rounds], chosen),
     )
+
+
+def _itself(table: RewardTable) -> RewardTable:
+    return table
+
+
+def one_after_the_other(rounds: Sequence[Round]) -> Round:
+    """Several rounds as one."""
+    return joined(rounds, [(turn, i) for turn, part in enumerate(rounds) for i in range(len(part.rows))])
 
 
 def first(made: tuple[Any, ...], count: int) -> tuple[Any, ...]:
@@ -94,7 +109,7 @@ class Selection:
             places[owner] += [(turn, group * self.size + i) for i in range(self.size)]
         mine = joined(self.rounds, places[process])
         bare = [replace(rollout, sample=replace(rollout.sample, visuals=(), target={})) for rollout in mine.rollouts]
-        everything = gather_object([replace(mine, rollouts=bare)])
+        everything = gather_object([replace(mine, rollouts=bare, judged=partial(_itself, mine.table))])
         count = len(found) // processes
         own = joined(everything, found[process * count :][:count])
         return replace(own, rollouts=[replace(one, sample=samples[row]) for one, row in zip(own.rollouts, own.rows, strict=True)])

@@ -30,6 +30,9 @@ def grpo_config(config: TrainVLM, folder: Path) -> GRPOConfig:
     group, optim, policy = config.group, config.optim, config.policy
     if group.prompts % world():
         raise ConfigError(f"is {group.prompts}, but each of {world()} processes takes whole groups; expected a multiple", "group.prompts")
+    if group.prompts // world() % group.portions:
+        mine = group.prompts // world()
+        raise ConfigError(f"is {group.portions}, expected a divisor of the {mine} prompts that a process asks", "group.portions")
     share = group.size * group.prompts // world()
     rows = group.micro_batch or share
     if share % rows:

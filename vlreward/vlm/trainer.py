@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import gather_object
@@ -46,17 +46,19 @@ from vlreward.types import RewardTable, Rollout, Sample
 from vlreward.vlm import blocks, sharded
 from vlreward.vlm.best import HeldOut, forget_others
 from vlreward.vlm.config import TrainVLM
+from vlreward.vlm.judges import Judges
 from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
 from vlreward.vlm.prompts import Prompt, images, messages, read, stack
 from vlreward.vlm.record import Record
-from vlreward.vlm.rounds import Round, Selection, first, share
+from vlreward.vlm.rounds import Round, Selection, first, one_after_the_other, share
 from vlreward.vlm.settings import grpo_config
 from vlreward.vlm.shared_prefix import pack, score, unsuitable
 from vlreward.vlm.signals import Signals
 from vlreward.vlm.stages import Leg, ends, one_stream
 
 BUFFER = "rollouts-{}.pt"
+T = TypeVar("T")
 
 
 class VLGRPOTrainer(GRPOTrainer):
@@ -70,6 +72,7 @@ class VLGRPOTrainer(GRPOTrainer):
         self.figures: dict[str, float] = {}
         self.batches = 0
         self.held_out: HeldOut | None = None
+        self.judges = Judges()
         self.best: dict[str, float] = {}
         self.opened, self.earlier = time.monotonic(), 0.0
         self.rows: list[int] = []
@@ -111,7 +114,11 @@ class VLGRPOTrainer(GRPOTrainer):
         self.rows = [item["row"] for item in inputs]
         self.known, self.figures = {}, {}
         inputs = [{"row": row, "prompt": messages(self.samples[row])} for row in self.rows]
-        out = super()._generate_and_score_completions(inputs)
+        try:
+            out = super()._generate_and_score_completions(inputs)
+        except KeyboardInterrupt:
+            self.judges.stop()
+            raise
         judged = self.judged
         if self.config.control == "shuffle_rewards":
             order = list(range(len(self.group_B)))
@@ -177,7 +184,12 @@ class VLGRPOTrainer(GRPOTrainer):
 
     def _generate(self, prompts: list) -> Any:
         size, sampling, processes, process = self.config.group.size, self.config.sampling, *self._processes
-        done = self._round(super()._generate(prompts), self._first_group, len(prompts))
+        rows, parts = self.rows, []
+        for some in torch.arange(len(rows)).chunk(self.config.group.portions):
+            self.rows = [rows[i] for i in some.tolist()]
+            made = super()._generate([prompts[i] for i in some.tolist()])
+            parts.append(self._round(made, self._first_group + int(some[0]) // size, len(some)))
+        done, self.rows = one_after_the_other(parts), rows
         if sampling is not None:
             selection = Selection(sampling, self.config.group.prompts, size)
             selection.add(done)
@@ -189,7 +201,7 @@ class VLGRPOTrainer(GRPOTrainer):
                 selection.add(self._round(made, before, count * size))
             self.figures["sampled_groups"] = float(len(selection.asked))
             done = selection.part(process, processes, self.samples)
-        self.rows, self.table = done.rows, done.table
+        self.rows, self.judged_later = done.rows, done.judged
         self.rollouts = [replace(one, group=self._first_group + i // size) for i, one in enumerate(done.rollouts)]
         prompt_ids, self.written, _, completions, logprobs = done.made
         return prompt_ids, self.written, None, completions, logprobs, {}, None, []
@@ -201,7 +213,7 @@ class VLGRPOTrainer(GRPOTrainer):
 
     def _round(self, made: tuple, group: int, count: int) -> Round:
         """The first `count` rollouts of what TRL's `_generate` gave for `self.rows`, judged; `group` is the number of their first group."""
-        start, size = time.monotonic(), self.config.group.size
+        size = self.config.group.size
         likelihoods = self._likelihoods(made[1]) if self.config.reads_likelihood else [None] * len(made[1])
         self._count("tokens/generate", sum(map(len, made[1])))
         made, rows = first(made, count), self.rows[:count]
@@ -210,9 +222,16 @@ class VLGRPOTrainer(GRPOTrainer):
             Rollout(sample=self.samples[row], text=said[0]["content"], group=group + i // size, num_tokens=len(tokens), likelihood=likely)
             for i, (row, said, tokens, likely) in enumerate(zip(rows, completions, ids, likelihoods[:count], strict=True))
         ]
-        table = self.leg.rewards(rollouts, str(self.accelerator.device))
-        self._count("time/reward", time.monotonic() - start)
-        return Round(rows, made, rollouts, table)
+        judged = self._waited(lambda: self.judges.begin(self.leg.rewards, rollouts, str(self.accelerator.device)))
+        return Round(rows, made, rollouts, lambda: self._waited(judged))
+
+    def _waited(self, work: Callable[[], T]) -> T:
+        """What `work` gives; the time counts as the rewards'."""
+        start = time.monotonic()
+        try:
+            return work()
+        finally:
+            self._count("time/reward", time.monotonic() - start)
 
     @property
     def _processes(self) -> tuple[int, int]:
@@ -315,6 +334,7 @@ class VLGRPOTrainer(GRPOTrainer):
         return super()._compute_loss(model, inputs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
+        self.table = self.judged_later()
         tables = gather_object([self.table])
         table = self.judged = RewardTable.joined(tables, [(t, row) for t, part in enumerate(tables) for row in range(len(part.scores))])
         self.group_B = torch.tensor(gather_object([rollout.group for rollout in self.rollouts]), dtype=torch.int64)
