@@ -58,7 +58,7 @@ def plain(policy, prompt, answer: list[int]) -> tuple[torch.Tensor, torch.Tensor
 def test_signals_are_the_drops_of_plain_forwards_and_the_entropy(small):
     made = trainer(small(**SPANS))
     batch(made, [0] * 3 + [1] * 3)
-    signals = made.signals()
+    signals = made.signals(made.judged)
     clip_order = f"3/frames/{made.batches}"
     for i, (row, answer) in enumerate(zip(made.rows, made.written, strict=True)):
         sample, usual = made.samples[row], made._prompt(row)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from vlreward.advantages.base import Advantage
 from vlreward.advantages.group import GroupAdvantage
+from vlreward.advantages.implicit_process import IMPLICIT
 from vlreward.advantages.sampling import DynamicSampling
 from vlreward.config import Bound, Count, Fraction, NotNegative, Positive
 from vlreward.data.source import Source
@@ -123,6 +124,22 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Implicit:
+    """The `implicit:` block: a second model, the policy at first, that is trained on outcomes along the way (PRIME).
+
+    Its log-ratio to the first policy is the reward of each token that the advantage `implicit_process` reads.
+    """
+
+    outcome: str
+    """The term of `rewards`, in [0, 1], that it learns to foretell."""
+    beta: Positive = 0.05
+    lr: Positive = 1e-6
+    grad_norm: Positive = 10.0
+    lora: Annotated[int, Bound(0)] = 0
+    """Rank of a LoRA in its language model, so that one copy of the policy is enough; 0 trains all weights, beside a second copy."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """The `eval:` block: held-out samples, answered before, after and in between with the same random numbers."""
 
@@ -188,6 +205,7 @@ class TrainVLM:
     """None shuffles the samples in each pass."""
     advantage: Advantage = field(default_factory=GroupAdvantage)
     sampling: DynamicSampling | None = None
+    implicit: Implicit | None = None
     ratio_clip: tuple[Positive, Positive] | None = None
     """Probability ratios are clipped to these bounds before the loss's own clip, so that none overflows (StableReinforce: 1e-3, 1e3)."""
     eval: Evaluation | None = None
@@ -215,8 +233,23 @@ class TrainVLM:
             raise ConfigError(f"is {list(self.ratio_clip)}, expected bounds around 1", "ratio_clip")
         if self.reads_likelihood and not self.policy.shared_prefix:
             raise ConfigError("is false, but 'text_likelihood' reads what only the shared forward gives", "policy.shared_prefix")
+        self._check_implicit()
         if self.advantage.reads and not self.policy.shared_prefix:
             raise ConfigError("is false, but the advantage reads what only the shared forward gives", "policy.shared_prefix")
+
+    def _check_implicit(self) -> None:
+        if (IMPLICIT in self.advantage.reads) != (self.implicit is not None):
+            if self.implicit:
+                raise ConfigError("is given, but the advantage does not read it; use {kind: implicit_process}, or remove it", "implicit")
+            raise ConfigError("reads implicit rewards; add the block `implicit: {outcome: <a term of rewards>}`", "advantage")
+        if self.implicit is None:
+            return
+        found = {term.name: term.reward for term in self.rewards.terms}
+        if self.implicit.outcome not in found:
+            raise ConfigError(f"is {self.implicit.outcome!r}, but the terms of `rewards` are {', '.join(found)}", "implicit.outcome")
+        low, high = found[self.implicit.outcome].bounds
+        if low < 0 or high > 1:
+            raise ConfigError(f"is {self.implicit.outcome!r}, which lies in [{low:g}, {high:g}], expected [0, 1]", "implicit.outcome")
 
     @property
     def reads_likelihood(self) -> bool:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.functional import pad
 
+from vlreward.advantages.implicit_process import IMPLICIT
+from vlreward.types import RewardTable
 from vlreward.vlm.attribution import SIGNALS, Reading, attribution, of_all, shuffled
+from vlreward.vlm.implicit import ImplicitRewards
 from vlreward.vlm.prompts import Prompt, read
 
 if TYPE_CHECKING:
@@ -16,18 +19,22 @@ if TYPE_CHECKING:
 
 
 class Signals:
-    """Finds them, with the policy."""
+    """Finds them, with the policy and, where one is configured, the implicit reward model."""
 
     def __init__(self, trainer: VLGRPOTrainer):
+        config = trainer.config
         self.trainer = trainer
+        self.implicit = ImplicitRewards(config.implicit, config, trainer.accelerator) if config.implicit else None
 
-    def __call__(self) -> dict[str, torch.Tensor]:
+    def __call__(self, judged: RewardTable) -> dict[str, torch.Tensor]:
         """name -> [B,T] over the rollouts of all processes; empty for an advantage that reads none."""
         trainer, start = self.trainer, time.monotonic()
         wanted = trainer.config.advantage.reads
         if not wanted:
             return {}
         found = self._attributed([name for name in wanted if name in SIGNALS])
+        if IMPLICIT in wanted:
+            found[IMPLICIT] = self._implicit(judged)
         trainer._count("time/signals", time.monotonic() - start)
         return {name: of_all(values, trainer.written) for name, values in found.items()}
 
@@ -43,6 +50,20 @@ class Signals:
 
         return attribution(names, trainer.rows, trainer.samples, trainer._prompt, reordered, logps) if names else {}
 
+    def _implicit(self, judged: RewardTable) -> torch.Tensor:
+        trainer, block = self.trainer, self.trainer.config.implicit
+        assert block is not None and self.implicit is not None, "the configuration is checked for it"
+        outcome_B = judged.scores[:, judged.names.index(block.outcome)].masked_fill(judged.broken, float("nan"))
+
+        def logps(model: Any, places: list[int]) -> torch.Tensor:
+            answers = [torch.tensor(trainer.written[i], dtype=torch.int64) for i in places]
+            return trainer._scored(model, [trainer.rows[i] for i in places], answers, self._width)[0]
+
+        parts = torch.arange(len(trainer.rows)).split(trainer.config.group.rows)
+        rewards = self.implicit(trainer._mine(outcome_B), [part.tolist() for part in parts], logps)
+        trainer.figures |= self.implicit.figures
+        return rewards
+
     @property
     def _width(self) -> int:
         return max(map(len, self.trainer.written))
@@ -51,10 +72,9 @@ class Signals:
         """Take the tokens that are not to be learned out of the loss, and of what it is divided by."""
         if learned is None:
             return
-        trainer, mask = self.trainer, out["completion_mask"] * out.get("tool_mask", 1)
+        trainer: Any = self.trainer
+        mask = out["completion_mask"] * out.get("tool_mask", 1)
         kept = pad(trainer._mine(learned), (0, max(0, mask.shape[1] - learned.shape[1])))[:, : mask.shape[1]].to(mask)
-        mine = (mask * kept).sum()
         out["tool_mask"] = mask * kept
-        all_of_them: Any = trainer.accelerator.gather(mine)
-        out["num_items_in_batch"] = all_of_them.sum()
-        trainer.figures["learned"] = float(mine / mask.sum().clamp(min=1))
+        out["num_items_in_batch"] = trainer.accelerator.gather(out["tool_mask"].sum()).sum()
+        trainer.figures["learned"] = float(out["tool_mask"].sum() / mask.sum().clamp(min=1))

@@ -59,6 +59,7 @@ from vlreward.vlm.stages import Leg, ends, one_stream
 
 BUFFER = "rollouts-{}.pt"
 T = TypeVar("T")
+IMPLICIT_MODEL = "implicit.pt"
 
 
 class VLGRPOTrainer(GRPOTrainer):
@@ -124,7 +125,7 @@ class VLGRPOTrainer(GRPOTrainer):
             order = list(range(len(self.group_B)))
             random.Random(f"{self.config.run.seed}/control/{self.batches}").shuffle(order)
             judged = judged.reordered(order)
-        judged = replace(judged, by_token=self.signals())
+        judged = replace(judged, by_token=self.signals(judged))
         advantage = self._advantage(judged, out["completion_mask"])
         assert bool(torch.isfinite(advantage).all()), f"{type(self.config.advantage).__name__} gave an advantage that is not finite"
         out["advantages"] = advantage.to(out["advantages"])
@@ -372,6 +373,8 @@ class VLGRPOTrainer(GRPOTrainer):
                 "best": self.best,
             }
             torch.save(kept, place / BUFFER.format(rank()))
+            if self.signals.implicit and rank() == 0:
+                torch.save(self.signals.implicit.state(), place / IMPLICIT_MODEL)
         forget_others(self.folder.path, self.best.get("step", 0))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -391,6 +394,9 @@ class VLGRPOTrainer(GRPOTrainer):
     def _recall(self, resume_from_checkpoint: str) -> None:
         """What `_save_checkpoint` kept beside TRL's files."""
         kept = torch.load(Path(resume_from_checkpoint).parent / BUFFER.format(rank()), weights_only=True)
+        if self.signals.implicit:
+            saved = torch.load(Path(resume_from_checkpoint).parent / IMPLICIT_MODEL, self.accelerator.device, weights_only=True)
+            self.signals.implicit.recall(saved)
         self.earlier = kept["seconds"]
         for composite, memory in zip(self.config.composites, kept["memory"], strict=True):
             composite.recall(memory)
