@@ -402,6 +402,9 @@ CASES: dict[str, Case] = {
     ),
     "product": Case(tasks=JUDGED, settings=[{"of": (exact(), words())}]),
     "rank": Case(tasks=TEXTS, settings=[{"of": words()}]),
+    "reference_steps": Case(
+        tasks=JUDGED, settings=[{"part": part, "tags": tags} for part in ("character", "word", "line") for tags in (True, False)]
+    ),
     "relaxed_accuracy": Case(tasks=CHARTS, settings=[{}, {"rule": "strict"}, {"tags": False, "tolerance": 0.0}]),
     "repetition": Case(tasks=PLAIN, settings=[{}, {"n": 1}, {"unit": "characters", "n": 20}]),
     "reranking": Case(tasks=RANKINGS, settings=RANKING_KEYS),

@@ -15,10 +15,12 @@ from vlreward.advantages.sampling import DynamicSampling
 from vlreward.config import Bound, Count, Fraction, NotNegative, Positive
 from vlreward.data.source import Source
 from vlreward.errors import ConfigError
+from vlreward.rewards.base import Reward
 from vlreward.rewards.composite import Composite
 from vlreward.rewards.confidence import TextLikelihood
 from vlreward.run import Run
 from vlreward.vlm.choosers.base import Chooser
+from vlreward.vlm.correction import Correction
 from vlreward.vlm.stages import Order, Stage
 
 OWNED = {
@@ -206,6 +208,7 @@ class TrainVLM:
     advantage: Advantage = field(default_factory=GroupAdvantage)
     sampling: DynamicSampling | None = None
     implicit: Implicit | None = None
+    correction: Correction | None = None
     ratio_clip: tuple[Positive, Positive] | None = None
     """Probability ratios are clipped to these bounds before the loss's own clip, so that none overflows (StableReinforce: 1e-3, 1e3)."""
     eval: Evaluation | None = None
@@ -234,8 +237,17 @@ class TrainVLM:
         if self.reads_likelihood and not self.policy.shared_prefix:
             raise ConfigError("is false, but 'text_likelihood' reads what only the shared forward gives", "policy.shared_prefix")
         self._check_implicit()
+        self._check_correction()
         if self.advantage.reads and not self.policy.shared_prefix:
             raise ConfigError("is false, but the advantage reads what only the shared forward gives", "policy.shared_prefix")
+
+    def _check_correction(self) -> None:
+        if self.correction is None:
+            return
+        self._everywhere(self.correction.steps, "correction.steps")
+        self._everywhere(self.correction.outcome, "correction.outcome")
+        if self.trl.get("use_vllm"):
+            raise ConfigError("is given, but vLLM has no probabilities for corrected tokens; set trl.use_vllm to false", "correction")
 
     def _check_implicit(self) -> None:
         if (IMPLICIT in self.advantage.reads) != (self.implicit is not None):
@@ -244,12 +256,17 @@ class TrainVLM:
             raise ConfigError("reads implicit rewards; add the block `implicit: {outcome: <a term of rewards>}`", "advantage")
         if self.implicit is None:
             return
-        found = {term.name: term.reward for term in self.rewards.terms}
-        if self.implicit.outcome not in found:
-            raise ConfigError(f"is {self.implicit.outcome!r}, but the terms of `rewards` are {', '.join(found)}", "implicit.outcome")
-        low, high = found[self.implicit.outcome].bounds
-        if low < 0 or high > 1:
-            raise ConfigError(f"is {self.implicit.outcome!r}, which lies in [{low:g}, {high:g}], expected [0, 1]", "implicit.outcome")
+        for reward in self._everywhere(self.implicit.outcome, "implicit.outcome"):
+            low, high = reward.bounds
+            if low < 0 or high > 1:
+                raise ConfigError(f"is {self.implicit.outcome!r}, which lies in [{low:g}, {high:g}], expected [0, 1]", "implicit.outcome")
+
+    def _everywhere(self, name: str, key: str) -> list[Reward]:
+        """The rewards of the term called that, of the run and of each stage. Raises ConfigError where one has none."""
+        for composite in self.composites:
+            if name not in composite.names:
+                raise ConfigError(f"is {name!r}, but the terms of `rewards` are {', '.join(composite.names)}", key)
+        return [term.reward for composite in self.composites for term in composite.terms if term.name == name]
 
     @property
     def reads_likelihood(self) -> bool:

@@ -5,10 +5,10 @@ _get_train_sampler               one stream of prompts for the whole run, so tha
 _generate_and_score_completions  rows become samples; our Advantage replaces TRL's
 _tokenize_prompts                each distinct sample is read once, clips too, which TRL does not take (huggingface/trl#4144)
 _generate_single_turn            a prompt's cache is filled once and repeated for its answers
-_generate                        judges what was written, and replaces groups that teach nothing (dynamic sampling)
+_generate                        judges what was written, corrects near misses, and replaces groups that teach nothing
 _prepare_inputs                  micro-batches hold whole groups where they can, so that these share their prefix
 _get_per_token_logps_and_entropies  one row for a prompt and its answers (`shared_prefix.py`)
-_compute_loss                    says which samples a micro-batch is made of, and its old log-probabilities
+_compute_loss                    says which samples a micro-batch is made of, its old log-probabilities and its foreign tokens
 _calculate_rewards               hands over the table of one Composite call a batch (TRL: one call a reward, a broken one ends the run)
 _save_checkpoint                 into the run folder, aside and renamed, with the rollouts that are not used up
 _load_from_checkpoint            TRL 1.16 on transformers 5 goes on from the *first* weights where a model's saved names differ from its
@@ -46,11 +46,13 @@ from vlreward.types import RewardTable, Rollout, Sample
 from vlreward.vlm import blocks, sharded
 from vlreward.vlm.best import HeldOut, forget_others
 from vlreward.vlm.config import TrainVLM
+from vlreward.vlm.correction import shape
 from vlreward.vlm.judges import Judges
 from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
 from vlreward.vlm.prompts import Prompt, images, messages, read, stack
 from vlreward.vlm.record import Record
+from vlreward.vlm.rewriting import rewritten
 from vlreward.vlm.rounds import Round, Selection, first, one_after_the_other, share
 from vlreward.vlm.settings import grpo_config
 from vlreward.vlm.shared_prefix import pack, score, unsuitable
@@ -130,6 +132,9 @@ class VLGRPOTrainer(GRPOTrainer):
         assert bool(torch.isfinite(advantage).all()), f"{type(self.config.advantage).__name__} gave an advantage that is not finite"
         out["advantages"] = advantage.to(out["advantages"])
         self.signals.leave_out(out, self.config.advantage.learned(judged, self.group_B))
+        if self.config.correction:
+            places = torch.arange(out["completion_mask"].shape[1], device=out["completion_mask"].device)
+            out["borrowed"] = (places >= torch.tensor(self.own, device=places.device)[:, None]) & out["completion_mask"].bool()
         out["row"], out["place"] = torch.tensor(self.rows), torch.arange(len(self.rows))
         self.batches += 1
         self.figures |= {"time/rollout": time.monotonic() - start - self.figures["time/reward"]}
@@ -204,7 +209,7 @@ class VLGRPOTrainer(GRPOTrainer):
             done = selection.part(process, processes, self.samples)
         self.rows, self.judged_later = done.rows, done.judged
         self.rollouts = [replace(one, group=self._first_group + i // size) for i, one in enumerate(done.rollouts)]
-        prompt_ids, self.written, _, completions, logprobs = done.made
+        prompt_ids, self.written, _, completions, logprobs, self.own = done.made
         return prompt_ids, self.written, None, completions, logprobs, {}, None, []
 
     def _fresh(self, count: int, used: set[int], turn: int) -> list[int]:
@@ -215,10 +220,15 @@ class VLGRPOTrainer(GRPOTrainer):
     def _round(self, made: tuple, group: int, count: int) -> Round:
         """The first `count` rollouts of what TRL's `_generate` gave for `self.rows`, judged; `group` is the number of their first group."""
         size = self.config.group.size
+        own = [len(tokens) for tokens in made[1]]
+        if self.config.correction:
+            asked = [(self.samples[row], group + i // size) for i, row in enumerate(self.rows)]
+            made, own = rewritten(self.config, self.leg.rewards, made, asked, self.processing_class, str(self.accelerator.device))
+            self._count("corrected", sum(kept < len(tokens) for kept, tokens in zip(own[:count], made[1], strict=False)))
         likelihoods = self._likelihoods(made[1]) if self.config.reads_likelihood else [None] * len(made[1])
         self._count("tokens/generate", sum(map(len, made[1])))
-        made, rows = first(made, count), self.rows[:count]
-        _, ids, _, completions, _ = made
+        made, rows = (*first(made, count), own[:count]), self.rows[:count]
+        _, ids, _, completions, *_ = made
         rollouts = [
             Rollout(sample=self.samples[row], text=said[0]["content"], group=group + i // size, num_tokens=len(tokens), likelihood=likely)
             for i, (row, said, tokens, likely) in enumerate(zip(rows, completions, ids, likelihoods[:count], strict=True))
@@ -292,9 +302,12 @@ class VLGRPOTrainer(GRPOTrainer):
             seeing = partial(model, **media)
             padded = super()._get_per_token_logps_and_entropies
             made.append(padded(seeing, ids, mask, logits_to_keep, None, compute_entropy, compute_aux_loss))
-        logps, entropies, aux_losses = zip(*made, strict=True)
+        parts, entropies, aux_losses = zip(*made, strict=True)
+        logps = torch.cat(parts)
+        if self.config.correction and torch.is_grad_enabled():
+            shape(self.inputs, logps, self.config.correction.gamma)
         return (
-            self._clipped(torch.cat(logps)),
+            self._clipped(logps),
             torch.cat(entropies) if compute_entropy else None,
             torch.stack(aux_losses).mean() if compute_aux_loss else None,
         )
@@ -332,6 +345,7 @@ class VLGRPOTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: Any) -> Any:
         self.rows, self.old = inputs["row"].tolist(), inputs.get("old_per_token_logps")
+        self.inputs = inputs = dict(inputs)
         return super()._compute_loss(model, inputs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
