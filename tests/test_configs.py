@@ -1,9 +1,11 @@
 """Every shipped configuration is read, and mistakes planted in them are refused in one line before anything starts."""
 
-import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from vlreward.cli import main
 from vlreward.commands import vlm_configuration
@@ -24,10 +26,16 @@ def _root(monkeypatch):
 
 
 def stand_in(path: Path) -> list[str]:
-    """Overrides that name a shipped file where a configuration for a real model names the user's own data."""
-    named = re.findall(r"^(data|eval): .*?\{path: (data/[^,}]+)", path.read_text(), re.MULTILINE)
-    keys = {"data": "data.path", "eval": "eval.data.path"}
-    return [f"{keys[block]}=assets/pairs/photographs.jsonl" for block, file in named if not Path(file).exists()]
+    """Overrides that name a shipped file where a configuration for a real model names the user's own data, or an earlier run's."""
+    return [f"{key}=assets/pairs/photographs.jsonl" for key in _missing(yaml.safe_load(path.read_text()))]
+
+
+def _missing(node: Any, key: str = "") -> Iterator[str]:
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, value in items:
+        if isinstance(value, str) and name in ("path", "rates") and value.startswith(("data/", "runs/")) and not Path(value).exists():
+            yield f"{key}{name}"
+        yield from _missing(value, f"{key}{name}.")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -21,6 +21,7 @@ from vlreward.rewards.confidence import TextLikelihood
 from vlreward.run import Run
 from vlreward.vlm.choosers.base import Chooser
 from vlreward.vlm.correction import Correction
+from vlreward.vlm.guide import Guide
 from vlreward.vlm.stages import Order, Stage
 
 OWNED = {
@@ -211,6 +212,7 @@ class TrainVLM:
     correction: Correction | None = None
     ratio_clip: tuple[Positive, Positive] | None = None
     """Probability ratios are clipped to these bounds before the loss's own clip, so that none overflows (StableReinforce: 1e-3, 1e3)."""
+    guide: Guide | None = None
     eval: Evaluation | None = None
     trl: Mapping[str, Any] = field(default_factory=dict)
     """Options of TRL's GRPOConfig, passed on as they are: beta, loss_type, epsilon, num_iterations, ..."""
@@ -226,6 +228,8 @@ class TrainVLM:
         for i, stage in enumerate(self.stages):
             if self.data is None and stage.data is None:
                 raise ConfigError("the key 'data' is missing, here and in the run", f"stages.{i}")
+        if self.guide and (self.trl.get("use_vllm") or self.trl.get("use_transformers_continuous_batching")):
+            raise ConfigError("works where the policy itself writes the answers; remove it or the faster engine under 'trl'", "guide")
         if self.eval and self.eval.right not in (None, *self.rewards.names):
             raise ConfigError(
                 f"no term of `rewards` is called {self.eval.right!r}; there are {', '.join(self.rewards.names)}", "eval.right"

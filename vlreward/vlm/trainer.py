@@ -47,6 +47,7 @@ from vlreward.vlm import blocks, sharded
 from vlreward.vlm.best import HeldOut, forget_others
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.correction import shape
+from vlreward.vlm.guide import GivenStart
 from vlreward.vlm.judges import Judges
 from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
@@ -165,6 +166,7 @@ class VLGRPOTrainer(GRPOTrainer):
         if self.use_vllm or self.use_transformers_continuous_batching:
             return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
         model: Any = self.accelerator.unwrap_model(self.model_wrapped)
+        tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)
         distinct, owner = _distinct(self.rows)
         prompts = [self._prompt(row) for row in distinct]
 
@@ -177,6 +179,10 @@ class VLGRPOTrainer(GRPOTrainer):
 
         def shared(input_ids: Any = None, attention_mask: Any = None, **settings: Any) -> Any:
             restore()
+            if self.config.guide:
+                asked = [self.samples[row] for row in self.rows]
+                given = self.config.guide.given(asked, self.config.group.size, tokenizer)
+                settings["logits_processor"] = [GivenStart(given)]
             return generate(model, prompts, owner, self.pad, **settings)
 
         model.generate = shared
