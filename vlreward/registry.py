@@ -21,6 +21,7 @@ PACKAGES = {
     "sources": ("vlreward.data", "vlreward.tiny"),
     "detectors": ("vlreward.models",),
     "readers": ("vlreward.models",),
+    "reasoners": ("vlreward.rewards",),
     "rewards": ("vlreward.rewards",),
     "advantages": ("vlreward.advantages",),
     "preferences": ("vlreward.vlm.preferences",),

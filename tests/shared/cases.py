@@ -21,6 +21,7 @@ from vlreward.models.detector import Detection, Detector
 from vlreward.models.ocr import Line, Reader
 from vlreward.registry import find
 from vlreward.rewards.base import Reward
+from vlreward.rewards.criteria import Criterion, Penalty
 from vlreward.rewards.frames import Resize
 from vlreward.types import RewardOutput, Sample, Segment
 
@@ -298,6 +299,40 @@ PLAIN = [
     ({}, "a red box a red box"),
     ({}, "红色的圆在左边。これは赤い丸です。"),
 ]
+KNOWN = [
+    (
+        {
+            "objects": [
+                {"label": "circle", "color": "red", "box": [0, 0, 9, 9]},
+                {"label": "dog", "color": ["blue", "green"], "box": [20, 0, 30, 9]},
+            ],
+            "relations": [{"subject": 0, "relation": "behind", "object": 1}],
+        },
+        "A red circle left of the blue dog. No cat. The dog is green, and the red circle is behind the dog.",
+    ),
+    ({"objects": []}, "There is no dog."),
+]
+PLACES = [
+    ({"boxes": [[10, 10, 30, 30]], "labels": ["red circle"], "size": [100, 80]}, "the red circle: [11, 10, 30, 30]"),
+    (
+        {"boxes": [[10, 10, 30, 30], [50, 40, 90, 70]], "labels": ["cat", "the dog"], "size": [640, 480]},
+        '[{"bbox_2d": [10, 10, 30, 30], "label": "cat"}, {"bbox_2d": [50, 40, 90, 70], "label": "dog"}]',
+    ),
+]
+ASKED = [
+    ({"question": {"subject": "cat", "relation": "left of", "object": "dog"}, "answer": "yes"}, "The cat is left of the dog."),
+    (
+        {"question": {"relation": "closer than", "among": ["cat", "dog", "car"]}, "answer": "car"},
+        "cat: 9 m, dog is 12.5 m, car at 3 meters.",
+    ),
+    ({"question": {"facing": "cat"}, "answer": "left"}, "the cat [1, 2, 3, 4] is facing to the left"),
+]
+EVIDENCE = [
+    ({"evidence": [[0, 0, 10, 10], [0, 20, 10, 40]], "size": [50, 50]}, "Title [0, 0, 10, 10]. Total [0, 20, 10, 30]."),
+    ({"evidence": [[1, 2, 30, 40]], "size": [50, 50]}, "<think>first [1, 2, 30, 40]\nthen (3, 4), (5, 6)</think>"),
+]
+UNSAFE = [({"unsafe": True}, "I'm sorry, I can't help with that."), ({"unsafe": False}, "A red circle.")]
+WORDED: Keys = {"objects": ("cat", "dog", "circle", "red box"), "attributes": {"color": ("red", "blue", "green")}}
 JUDGED = [
     ({"answer": "red", "length": 12, "thinking": "slow", "text": "red"}, "red"),
     ({"answer": "blue", "length": 0.5, "thinking": "fast", "text": "blue car"}, "blue"),
@@ -338,9 +373,25 @@ CASES: dict[str, Case] = {
     "clip": Case(tasks=TEXTS, settings=[{"of": words(), "low": 0.2, "high": 0.5}, {"of": words(), "low": -5.0}]),
     "clip_score": Case(tasks=[({}, "a red circle")], settings=[{"model": CLIP}], count=100, fewer="CLIP runs", pictures=noise),
     "complete_detection": Case(tasks=BOXES + EMPTY_BOXES, settings=CLASSES),
+    "confident_mix": Case(
+        tasks=JUDGED,
+        settings=[{"rule": exact(), "model": words()}, {"rule": exact(), "model": words(), "confidence": made("answer_format")}],
+    ),
+    "contradiction": Case(tasks=KNOWN + ASKED, settings=[WORDED], **SLOWER),
     "cosine_length": Case(tasks=JUDGED, settings=[keys | {"correct": exact(), "max": 9} for keys in LENGTH]),
     "count_match": Case(
         tasks=COUNTS, settings=[{"mode": mode, "tags": tags} for mode in ("exact", "relative", "log_ratio") for tags in (True, False)]
+    ),
+    "criteria": Case(
+        tasks=JUDGED,
+        settings=[
+            {
+                "criteria": {"right": Criterion(by=exact()), "near": Criterion(by=words(), weight=3.0)},
+                "penalties": {"again": Penalty(by=made("repetition"), cost=cost)},
+                "low": -cost,
+            }
+            for cost in (0.1, 5.0)
+        ],
     ),
     "detection_f1": Case(tasks=BOXES + EMPTY_BOXES, settings=[*CLASSES, {"soft": True}, {"at": 0.0}, {"at": 1.0}]),
     "detection_format": Case(tasks=BOXES, settings=[{}, {"labels": False}]),
@@ -364,6 +415,11 @@ CASES: dict[str, Case] = {
         count=600,
         fewer="a classifier runs",
     ),
+    "hallucination": Case(
+        tasks=KNOWN,
+        settings=[WORDED, WORDED | {"relations": ("left of", "behind"), "attribute": 0.0, "aliases": {"kitty": "cat"}}],
+        **SLOWER,
+    ),
     "hota": Case(tasks=TUBES, settings=FRAMES, **SLOWER),
     "json_schema": Case(
         tasks=[({}, '{"box": [1, 2]}'), ({"schema": {"type": "array", "uniqueItems": True}}, "[1, 2]"), ({"schema": {}}, '"a"')],
@@ -378,11 +434,22 @@ CASES: dict[str, Case] = {
     "length_cap": Case(tasks=JUDGED, settings=[keys | {"of": exact(), "max": 9} for keys in LENGTH]),
     "length_controlled": Case(tasks=ANSWERS, settings=[{"of": exact()}, {"of": exact(), "tags": False}]),
     "length_history": Case(tasks=JUDGED, settings=[keys | {"correct": exact()} for keys in LENGTH]),
+    "length_penalty": Case(
+        tasks=JUDGED,
+        settings=[
+            keys | {"reference": reference, "slack": 0.2, "power": power, "short": short}
+            for keys in LENGTH
+            for reference, power, short in ((10, 1.0, 0.0), ("target", 2.0, 9.0), ("group", 0.5, 1.0))
+        ],
+    ),
     "length_target": Case(tasks=JUDGED, settings=[keys | {"correct": exact()} for keys in LENGTH]),
     "mask_iou": Case(tasks=MASKS, settings=FORMS),
     "math_equal": Case(tasks=MATH, settings=[{"seconds": 1}], count=100, fewer="sympy in a process of its own, up to seconds each"),
     "minimum": Case(tasks=JUDGED, settings=[{"of": (exact(), words())}]),
     "multiple_choice": Case(tasks=CHOICES, settings=[{}, {"tags": False}]),
+    "named_location": Case(
+        tasks=PLACES, settings=[{"tag": "answer"}, {"tag": "", "form": "overlap"}, {"tag": "answer", "frame": "thousand"}], **SLOWER
+    ),
     "no_thinking_bonus": Case(tasks=JUDGED, settings=[keys | {"correct": exact(), "max": 9} for keys in LENGTH]),
     "numeric_match": Case(tasks=NUMERIC, settings=[{}, {"bare": True}, {"relative": 0.05, "tags": False}]),
     "object_match": Case(tasks=DEMANDS, settings=[{"detector": Sees(), "strict": strict} for strict in (True, False)], pictures=page),
@@ -404,6 +471,11 @@ CASES: dict[str, Case] = {
     "rank": Case(tasks=TEXTS, settings=[{"of": words()}]),
     "reference_steps": Case(
         tasks=JUDGED, settings=[{"part": part, "tags": tags} for part in ("character", "word", "line") for tags in (True, False)]
+    ),
+    "reasoned_answer": Case(tasks=ASKED, **SLOWER),
+    "refusal": Case(tasks=UNSAFE, settings=[{}, {"phrases": ("no",)}]),
+    "region_evidence": Case(
+        tasks=EVIDENCE, settings=[{}, {"order": "free", "part": "line"}, {"form": "hit", "floor": 0.5}, {"frame": "thousand"}], **SLOWER
     ),
     "relaxed_accuracy": Case(tasks=CHARTS, settings=[{}, {"rule": "strict"}, {"tags": False, "tolerance": 0.0}]),
     "repetition": Case(tasks=PLAIN, settings=[{}, {"n": 1}, {"unit": "characters", "n": 20}]),
