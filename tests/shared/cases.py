@@ -529,4 +529,5 @@ CASES: dict[str, Case] = {
     ),
     "word_accuracy": Case(tasks=TEXTS, settings=[{}, {"case": False}]),
     "word_f1": Case(tasks=TEXTS, settings=[{}, {"order": "free"}]),
+    "yes_probability": Case(tasks=PLAIN, settings=[{"model": VLM, "question": "{prompt} {words}"}], count=100, fewer="a model runs"),
 }
