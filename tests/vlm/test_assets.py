@@ -12,7 +12,7 @@ import torch
 
 from vlreward.rewards.composite import Composite
 from vlreward.rewards.drawn import read_source
-from vlreward.tiny.scene import scene
+from vlreward.tiny.scene import COLORS, SHAPES, scene
 from vlreward.tiny.tasks import HOLDOUT, SIDE, make
 from vlreward.vlm.evaluate import answer
 from vlreward.vlm.policy import read
@@ -48,6 +48,19 @@ def test_reader_writes_chart_code_that_python_reads():
     samples = [make("scripts", HOLDOUT + seed) for seed in range(64)]
     rollouts = answer(*read(str(ASSETS / "tiny-vlm-reader")), samples, temperature=1.0, max_new_tokens=32, batch=64, seed=0)
     assert sum(readable(read_source(rollout.text or "")) for rollout in rollouts) > 0.9 * len(rollouts)
+
+
+@pytest.mark.parametrize(("task", "reward"), [("reports", "hallucination"), ("ordering", "exact_match")])
+def test_teller_tells_of_places_in_form_and_with_the_habits_of_its_teachers(task, reward):
+    samples = [make(task, HOLDOUT + seed) for seed in range(64)]
+    words = {"objects": list(SHAPES), "attributes": {"color": list(COLORS)}} if reward == "hallucination" else {}
+    form = {"kind": "text_pattern", "pattern": r"( \w+ \w+ \[\d+, \d+, \d+, \d+\]\.)+.*"}
+    rewards = Composite.from_tree([{"kind": reward} | words, form, {"kind": "named_location", "tag": ""}])
+    rollouts = answer(*read(str(ASSETS / "tiny-vlm-teller")), samples, temperature=1.0, max_new_tokens=50, batch=64, seed=0)
+    score, well_formed, placed = rewards(rollouts).scores.mean(0)
+    assert 0.1 <= score <= 0.8
+    assert well_formed > 0.85
+    assert placed > 0.25
 
 
 def readable(code: str) -> bool:

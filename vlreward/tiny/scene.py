@@ -168,6 +168,14 @@ def tray(rng: random.Random, kinds: list[tuple[str, str]], cells: int = 4, sizes
     return Scene(tuple(things), ", ".join(f"a {c} {s}" for c, s in kinds), tuple(_wanted(c, s, 1) for c, s in kinds))
 
 
+def two(rng: random.Random, sizes: tuple[float, float] = (0.2, 0.36)) -> Scene:
+    """Two things of different color and shape, from left to right, that clearly stand in one of the relations."""
+    [color, other], [shape, another] = rng.sample([*COLORS], 2), rng.sample([*SHAPES], 2)
+    placed = _place(rng, [(color, shape), (other, another)], sizes, rng.choice(RELATIONS))
+    things = sorted(placed, key=lambda thing: thing.x)
+    return Scene(tuple(things), ", ".join(f"a {thing.label}" for thing in things), tuple(_wanted(t.color, t.shape, 1) for t in things))
+
+
 def plural(shape: str) -> str:
     """The shape's name for several of it."""
     return shape + ("es" if shape.endswith("s") else "s")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from vlreward.config import Count
 from vlreward.data.media import Picture
@@ -17,7 +17,7 @@ from vlreward.tiny.moments import moments
 from vlreward.tiny.motion import motion
 from vlreward.tiny.observing import changes, descriptions, detections, events, kinds, looks, rankings
 from vlreward.tiny.plates import plate
-from vlreward.tiny.scene import COLORS, RELATIONS, SHAPES, crowd, plural, relation_holds, scene, tray
+from vlreward.tiny.scene import COLORS, RELATIONS, SHAPES, Thing, crowd, plural, relation_holds, scene, tray, two
 from vlreward.tiny.signs import sign
 from vlreward.types import Sample
 
@@ -130,9 +130,35 @@ def spans(rng: random.Random) -> Sample:
     return Sample(id="", prompt=prompt, visuals=(view.clip(),), target={"spans": [list(view.seconds(chosen))]})
 
 
+def reports(rng: random.Random) -> Sample:
+    """Two things to be told of, from left to right. target: objects (label, color, box), evidence and boxes, labels, size."""
+    view = two(rng)
+    target = seen(view.things)
+    return _sample("What is there?", view.picture(SIDE), target | {"evidence": target["boxes"]})
+
+
+def ordering(rng: random.Random) -> Sample:
+    """Whether one of two things stands in a relation to the other. target: answer, question; objects, boxes and labels as asked, size."""
+    view = two(rng)
+    first, second = rng.sample(view.things, 2)
+    name = rng.choice(RELATIONS)
+    target = seen((first, second))
+    question = {"subject": first.label, "relation": name, "object": second.label}
+    target |= {"question": question, "answer": "yes" if relation_holds(name, *target["boxes"]) else "no"}
+    return _sample(f"Is the {first.label} {name} the {second.label}?", view.picture(SIDE), target)
+
+
+def seen(things: Sequence[Thing]) -> dict[str, Any]:
+    """All there is to know of things in a picture, as a target."""
+    boxes = [thing.box(SIDE, SIDE) for thing in things]
+    objects = [{"label": thing.shape, "color": thing.color, "box": box} for thing, box in zip(things, boxes, strict=True)]
+    return {"objects": objects, "boxes": boxes, "labels": [thing.label for thing in things], "size": [SIDE, SIDE]}
+
+
 _ALL = (
     grounding, counting, color, relation, objects, captions, signs, charts, motions, tally, plates, heights, scripts, spans,
     detections, looks, changes, rankings, events, descriptions, kinds,
+    reports, ordering,
 )  # fmt: skip
 TASKS: dict[str, Callable[[random.Random], Sample]] = {task.__name__: task for task in _ALL}
 
@@ -144,7 +170,7 @@ class TinySource(Source):
 
     task: Literal[
         "grounding", "counting", "color", "relation", "objects", "captions", "signs", "charts", "motions", "tally", "plates", "heights",
-        "scripts", "spans", "detections", "looks", "changes", "rankings", "events", "descriptions", "kinds",
+        "scripts", "spans", "detections", "looks", "changes", "rankings", "events", "descriptions", "kinds", "reports", "ordering",
     ]  # fmt: skip
     count: Count
     seed: int = 0
