@@ -24,7 +24,7 @@ ROWS = "vlreward_rows"
 
 def attend(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **options: Any) -> Any:
     """Attention of a layer of transformers: by blocks where the mask is one of blocks, else SDPA."""
-    forward = flex_attention_forward if isinstance(attention_mask, BlockMask) else sdpa_attention_forward
+    forward: Any = flex_attention_forward if isinstance(attention_mask, BlockMask) else sdpa_attention_forward
     return forward(module, query, key, value, attention_mask, **options)
 
 

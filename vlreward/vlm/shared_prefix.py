@@ -171,7 +171,7 @@ def masks(rows: Rows, config: Any) -> Any:
 
     def made(width: int | None) -> Any:
         if text._attn_implementation == ROWS:
-            return block_mask(rows.sees(mutual, width), *rows.ids.shape, rows.ids.device)
+            return block_mask(rows.sees(mutual, width), len(rows.ids), rows.ids.shape[1], rows.ids.device)
         allowed = rows.allowed(mutual, width)
         return torch.zeros_like(allowed, dtype=torch.float32).masked_fill(~allowed, torch.finfo(torch.float32).min) if eager else allowed
 
