@@ -43,6 +43,12 @@ def test_each_kind_of_hallucination_costs_its_own_part_and_its_own_sub_sentence(
     assert [output.parts[kind].item() for kind in ("existence", "attribute", "relation")] == [pytest.approx(1 / 3), 0, -1]
 
 
+def test_one_false_fact_makes_its_kind_false_in_the_sub_sentence(rollout):
+    output = judge(rollout, "A circle and a dog.")
+    assert output.parts["existence"].tolist() == [-1]
+    assert output.scores.tolist() == [pytest.approx(-1 / 3)]
+
+
 def test_weights_choose_among_the_kinds(rollout):
     only = Hallucination(objects=("circle", "dog"), attributes={"color": ("red", "blue")}, attribute=0.0, relation=0.0)
     assert judge(rollout, "A red circle.", reward=only).scores.tolist() == [1]
