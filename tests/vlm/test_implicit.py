@@ -87,6 +87,10 @@ def test_it_starts_without_an_opinion_and_learns_to_tell_right_from_wrong(small,
     assert model.figures["implicit/accuracy"] == 1
     assert model.figures["implicit/loss"] < 0.6
     assert rewards[::2].sum(1).min() > 0 > rewards[1::2].sum(1).max()
+    now = logps(model.model, [0, 1]).detach()
+    with torch.no_grad(), model._before() as first:
+        rise = now - logps(first, [0, 1])
+    assert rise[0].sum() > 0 > rise[1].sum(), "a right answer has become likelier than it was at first"
 
 
 def test_its_step_is_the_gradient_of_the_cross_entropy_of_plain_sums(small):
