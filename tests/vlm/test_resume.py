@@ -32,10 +32,11 @@ train_vlm(sys.argv[1], ["run.name=killed"], False, False)
 """
 
 
-TALLY = {"kind": "tiny", "task": "tally", "count": 6}
+TALLY = {"kind": "tiny", "task": "tally", "count": 2}
+SHORTER = {"kind": "length_history", "correct": {"kind": "text_pattern", "pattern": ".*"}}
 STAGES = [
     {"data": {"kind": "tiny", "task": "color", "count": 4}, "rewards": [{"kind": "exact_match"}, {"kind": "text_length"}]},
-    {"share": 2, "data": TALLY, "rewards": [{"kind": "count_match"}, {"kind": "answer_format"}], "order": {"by": "answer"}},
+    {"share": 2, "data": TALLY, "rewards": [SHORTER, {"kind": "answer_format"}], "order": {"by": "answer"}},
 ]
 
 
