@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from families import FAMILIES, family, samples
 
 from vlreward.tiny.tasks import HOLDOUT, make
 from vlreward.types import Sample
 from vlreward.vlm.evaluate import answer
 from vlreward.vlm.policy import read
-from vlreward.vlm.prompts import encode
+from vlreward.vlm.prompts import encode, stack
+from vlreward.vlm.prompts import read as read_prompt
 from vlreward.vlm.writing import Writer
 
 SAMPLES = [make("grounding", HOLDOUT + seed) for seed in range(4)]
@@ -31,6 +33,23 @@ def test_greedy_answers_are_those_of_plain_generation_also_with_a_prompt_without
     assert [rollout.text for rollout in ours] == [rollout.text for rollout in plain for _ in range(2)]
     assert [rollout.num_tokens for rollout in ours] == [rollout.num_tokens for rollout in plain for _ in range(2)]
     assert [rollout.group for rollout in ours] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_greedy_tokens_are_those_of_generate_whatever_the_family(name):
+    model, processor = family(name)
+    prompts = [read_prompt(processor, model, sample) for sample in samples(name)]
+    inputs = stack(prompts, processor.tokenizer.pad_token_id)
+    del inputs["position_ids"]
+    names = ("image_token_id", "video_token_id")
+    never = [getattr(model.config, name) for name in names if getattr(model.config, name, None) is not None]
+    theirs = model.generate(**inputs, max_new_tokens=30, do_sample=False, suppress_tokens=never)[:, inputs["input_ids"].shape[1] :]
+    writing = Writer(policy=model, processor=processor, temperature=0.0, max_new_tokens=30).start(samples(name), 2, "x")
+    writing.write(11)
+    writing.write()
+    for i, tokens in enumerate(writing.tokens):
+        assert tokens == theirs[i // 2, : len(tokens)].tolist()
+        assert len(tokens) == 30 or tokens[-1] in torch.tensor(model.generation_config.eos_token_id).reshape(-1)
 
 
 def test_likelihood_is_that_of_a_plain_forward(tiny):
