@@ -187,13 +187,26 @@ pool.Sandbox.__init__ = slowly
 from vlreward.sandbox.wall import Limits
 several = pool.Pool(Limits(cpu_seconds=1000, wall_seconds=1000), workers=2)
 several.start()
-several.run(["while True: pass", "while True: pass  # again"])
+endless = ["while True: pass", "while True: pass  # again"]
+"""
+AT_ONCE = "several.run(endless)"
+ASIDE = """
+threading.Thread(target=several.run, args=(endless,), daemon=True).start()
+try:
+    time.sleep(1000)
+except KeyboardInterrupt:
+    several.stop()
+    raise
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("how", "work"),
+    [(signal.SIGINT, AT_ONCE), (signal.SIGKILL, AT_ONCE), (signal.SIGINT, ASIDE)],
+    ids=["stopped", "killed", "stopped aside"],
+)
 @pytest.mark.parametrize(("late", "busy"), [(0, 10), (5, 3)], ids=["all at work", "one still in the making"])
-def test_no_process_outlives_a_parent_that_is_stopped(sandbox, how, late, busy):
+def test_no_process_outlives_a_parent_that_is_stopped(sandbox, how, work, late, busy):
     """A sandbox has three processes, and five while a script runs in it."""
 
     def below(process: int) -> set[int]:
@@ -206,7 +219,7 @@ def test_no_process_outlives_a_parent_that_is_stopped(sandbox, how, late, busy):
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(late)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT + work, str(late)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"making the second\n"

@@ -12,7 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from vlreward.config import load, resolved
+from vlreward.config import load, parse, resolved
 from vlreward.errors import ConfigError
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.train import train
@@ -100,8 +100,12 @@ def test_an_earlier_policy_is_saved_where_it_did_better(small, tmp_path):
     assert not all(torch.equal(value, saved[name]) for name, value in last.items())
 
 
-def test_evaluations_on_the_way_change_nothing_in_the_training(small):
-    plain, watched = train(planned(small, "plain", every=0)), train(planned(small, "watched"))
+def test_evaluations_on_the_way_change_nothing_in_the_training(small, tmp_path):
+    """Nor in what a reward remembers."""
+    (tmp_path / "planted.py").write_text(PLANTED)
+    made = [planned(small, name, every=every) for name, every in (("plain", 0), ("watched", 2))]
+    trees = [resolved(config) | {"rewards": [{"kind": f"{tmp_path}/planted.py:Planted"}]} for config in made]
+    plain, watched = (train(parse(TrainVLM, tree)) for tree in trees)
     first, second = (load_file(folder.path / "policy" / "model.safetensors") for folder in (plain, watched))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 

@@ -25,6 +25,8 @@ LONG = 60.0
 class Patient(Reward):
     """How many rollouts were judged before, in tens; waits until it is let go, and gives a negative score if nobody ever does."""
 
+    first: str = ""
+    """It waits only for texts that start like this."""
     kind = "patient"
     waits = True
     needs = ("text",)
@@ -34,7 +36,7 @@ class Patient(Reward):
         self.go, self.ended = Event(), False
 
     def one(self, rollout):
-        if not self.go.wait(LONG):
+        if rollout.text.startswith(self.first) and not self.go.wait(LONG):
             return -1.0
         self.memory["seen"] = self.memory.get("seen", 0) + 1
         return self.memory["seen"] / 10
@@ -71,9 +73,11 @@ def composite(*rewards: Reward) -> Composite:
 
 
 def test_batches_are_judged_in_their_order_while_the_caller_goes_on(rollout):
-    patient = Patient()
+    """The second batch would be judged first if it did not wait for its turn."""
+    patient = Patient(first="a")
     judges, rewards = Judges(), composite(patient, Length())
-    tables = [judges.begin(rewards, [rollout("a" * count) for count in counts], "cpu") for counts in ((1, 2), (3,))]
+    tables = [judges.begin(rewards, [rollout(text) for text in texts], "cpu") for texts in (("a", "aa"), ("bbb",))]
+    judges.last[0][1].join(0.2)
     patient.go.set()
     late, early = tables[1](), tables[0]()
     assert early.scores.tolist() == [[0.1, 0.01], [0.2, 0.02]]
