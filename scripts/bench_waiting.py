@@ -32,7 +32,7 @@ class Remote(Reward):
 
     def batch(self, rollouts):
         time.sleep(self.seconds * len(rollouts))
-        return RewardOutput(scores=torch.tensor([float(len(rollout.text)) for rollout in rollouts]))
+        return RewardOutput(scores=torch.tensor([float(len(rollout.text or "")) for rollout in rollouts]))
 
 
 def seconds_a_step(folder: str, seconds: float, steps: int, overlap: bool) -> tuple[float, list[float]]:
