@@ -2,7 +2,8 @@
 
     python scripts/recipes.py configs/vlm/tiny_*.yaml --seeds 7 8 9 --control
 
-A run whose folder has a summary already is not run again. `--control` adds one run with shuffled rewards, which must not gain.
+A run whose folder has a summary already is not run again. `--control` adds one run with shuffled rewards, which must not gain; `--total`
+adds what the weighted sum of all rewards gained with the first seed, beside the first reward.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ def main() -> None:
     parser.add_argument("configs", nargs="+", type=Path)
     parser.add_argument("--seeds", nargs="+", type=int, default=[7])
     parser.add_argument("--control", action="store_true")
+    parser.add_argument("--total", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("runs"))
     options = parser.parse_args()
     columns = ["config", "held-out", "before", *(f"gain, seed {seed}" for seed in options.seeds), *["shuffled rewards"] * options.control]
+    columns += ["all rewards"] * options.total
     print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|", flush=True)
     for config in options.configs:
         runs = {f"{config.stem}-{seed}": [f"run.seed={seed}"] for seed in options.seeds}
@@ -46,6 +49,7 @@ def main() -> None:
         found = [run(config, name, overrides, options.folder)["held_out"] for name, overrides in runs.items()]
         name = next(iter(found[0]))
         cells = [f"`{config.stem}`", f"`{name}`", f"{found[0][name]['before']:.3f}", *(gained(held_out[name]) for held_out in found)]
+        cells += [gained(found[0]["total"])] * options.total
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
