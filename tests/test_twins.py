@@ -1,4 +1,4 @@
-"""A recipe's tiny twin trains by the same method: `configs/vlm/tiny_X.yaml` stands for `configs/vlm/X.yaml`."""
+"""A configuration that calls itself the twin of a recipe trains by the same method: `tiny_X.yaml` stands for `X.yaml`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 FOLDER = Path(__file__).parent.parent / "configs" / "vlm"
-TWINS = sorted(path.name for path in FOLDER.glob("*.yaml") if (FOLDER / f"tiny_{path.name}").exists())
+TWINS = sorted(path.name.removeprefix("tiny_") for path in FOLDER.glob("tiny_*.yaml") if path.read_text().startswith("# Twin of "))
 LOSS = ("loss_type", "importance_sampling_level", "epsilon", "epsilon_high")
 
 
