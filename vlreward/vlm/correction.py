@@ -27,9 +27,9 @@ class Correction:
     loss's own ratio; for those that it did not, the ratio is pi / (pi + gamma), not clipped, so that the unlikely ones still count.
     Training figures count corrected rollouts as what they became; `corrected` says how many there were.
 
-    Source: SCOPE, arXiv 2602.24110: the first wrong step by a process judge, corrected from there on, off-policy. Its teacher is the
-    reference here, and its weights are those of LUFFY (arXiv 2504.14945: pi_teacher 1, gamma 0.1, one of eight rollouts), on which it
-    builds; `least` is ours.
+    Source: SCOPE, arXiv 2602.24110 (its abstract): the first wrong step by a process judge, corrected from there on, off-policy. Its
+    teacher is the reference here; the weights are not SCOPE's own but LUFFY's (arXiv 2504.14945: pi_teacher 1, gamma 0.1, one of
+    eight rollouts), and `least` is ours.
     """
 
     reference: str
