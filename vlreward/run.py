@@ -39,7 +39,7 @@ from vlreward import __version__
 from vlreward.config import fingerprint, resolved
 from vlreward.data.media import Clip, Picture
 from vlreward.errors import ConfigError, UserError
-from vlreward.types import RewardTable, Rollout
+from vlreward.types import Action, RewardTable, Rollout
 
 PACKAGES = ("torch", "torchvision", "transformers", "trl", "diffusers", "peft", "accelerate", "open-clip-torch", "numpy", "pillow")
 KEPT_CHECKPOINTS = 2
@@ -210,7 +210,11 @@ class RunFolder:
             "notes": {name: table.outputs[name].notes[row] for name in table.names if table.outputs[name].notes[row]},
             "errors": table.errors(row),
             "marks": [asdict(mark) for name in table.names for mark in table.outputs[name].marks[row]],
-        }
+        } | ({} if rollout.actions is None else {"actions": [self._action(action) for action in rollout.actions]})
+
+    def _action(self, action: Action) -> dict[str, Any]:
+        shown = [self.media(visual) for visual in action.visuals]
+        return {"name": action.name, "arguments": dict(action.arguments), "reply": action.reply, "visuals": shown, "error": action.error}
 
     def _checkpoints(self) -> list[Path]:
         return sorted(path for path in (self.path / "checkpoints").glob("step-*") if not path.suffix)

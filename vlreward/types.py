@@ -30,6 +30,26 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Action:
+    """One thing that a policy did in a rollout of several turns: it called a tool, or it answered."""
+
+    name: str
+    """The tool's name; 'answer'; 'revision' for an answer given after being asked to look again."""
+    start: int
+    """It stands in `rollout.text[start:end]`."""
+    end: int
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the tool says of it for rewards: the region that was shown, the pages that were found."""
+    reply: str = ""
+    """The words that came back."""
+    visuals: tuple[Visual, ...] = ()
+    """What was shown with them."""
+    error: str | None = None
+    """Why the call failed, as the policy was told."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rollout:
     """One attempt at a sample: words written, a picture or clip made, or neither (a given pair is scored as it is)."""
 
@@ -42,6 +62,8 @@ class Rollout:
     """Tokens of the text, its end token included, where the generator counted them."""
     likelihood: float | None = None
     """Geometric mean of those tokens' probabilities under the policy that wrote them, where it was kept."""
+    actions: tuple[Action, ...] | None = None
+    """What was done in each turn, in order, where there were several; `text` holds the policy's words alone, a turn a line."""
 
     @property
     def visual(self) -> Visual | None:

@@ -3,10 +3,11 @@
 import math
 import random
 import warnings
+from dataclasses import replace
 
 import pytest
 from adversary import hostile_texts, tampered
-from cases import ALL, CASES, Case, made
+from cases import ALL, CASES, Case, actions, made
 from encoders import save_encoder
 
 from vlreward.errors import ConfigError
@@ -56,6 +57,8 @@ def attempts(case: Case, pool: list[str], count: int) -> list[Rollout]:
         picture = case.pictures(rng) if case.pictures else None
         tokens, likelihood = rng.choice((0, 1, 8, 9, 10, 10**9)), rng.choice((0.0, 1.0, rng.random()))
         rows.append(Rollout(sample=sample, text=text, made=picture, group=i // GROUP, num_tokens=tokens, likelihood=likelihood))
+        if case.actions:
+            rows[-1] = replace(rows[-1], actions=actions(text, rng))
     return rows
 
 

@@ -23,7 +23,7 @@ from vlreward.registry import find
 from vlreward.rewards.base import Reward
 from vlreward.rewards.criteria import Criterion, Penalty
 from vlreward.rewards.frames import Resize
-from vlreward.types import RewardOutput, Sample, Segment
+from vlreward.types import Action, RewardOutput, Sample, Segment
 
 ROOT = Path(__file__).parents[2]
 VLM, CLIP, GRAMMAR = (str(ROOT / "assets" / name) for name in ("tiny-vlm", "tiny-clip", "tiny-grammar"))
@@ -47,6 +47,8 @@ class Case:
     """When a score is NaN although nothing that the reward needs is missing."""
     pictures: Callable[[random.Random], Picture] | None = None
     """What is judged where it is no text."""
+    actions: bool = False
+    """Whether it judges rollouts of several turns: each word of a text is then an action of some kind."""
 
 
 @dataclass(kw_only=True)
@@ -143,6 +145,27 @@ def words() -> Reward:
     return made("word_f1")
 
 
+def actions(text: str, rng: random.Random) -> tuple[Action, ...]:
+    """Something done with each of the first words of a text: calls that found anything, failed or were none, and answers."""
+    made, end = [], 0
+    for word in text.split()[:4]:
+        start = text.index(word, end)
+        end = start + len(word)
+        low = rng.uniform(0, 50)
+        box = (low, low, low + rng.uniform(1, 50), low + 5.0)
+        facts = {
+            "crop": {"source": rng.choice([0, 1]), "box": box, "view": box, "size": (28, 56)},
+            "zoom_clip": {"source": 0, "span": (low, low + 3)},
+            "retrieve": {"pages": ["a", rng.choice("bc")]},
+            "open_page": {"pages": ["b"]},
+        }
+        name = rng.choice(["answer", "revision", "unreadable", *facts])
+        failed = name == "unreadable" or (name in facts and rng.random() < 0.2)
+        error = "no such picture" if failed else None
+        made.append(Action(name=name, start=start, end=end, facts={} if failed else facts.get(name, {}), error=error))
+    return tuple(made)
+
+
 BOXES = [
     ({"boxes": [[10, 10, 30, 30]], "labels": ["cat"], "size": [100, 80]}, '[{"bbox_2d": [10, 10, 30, 30], "label": "cat"}]'),
     (
@@ -159,6 +182,16 @@ BOXES = [
         ", ".join(f"{'abc'[i % 3]} [{9 * i}, {9 * i}, {9 * i + 9}, {9 * i + 9}]" for i in range(9)),
     ),
 ]
+EVIDENCE = [
+    (
+        {
+            "answer": "red", "boxes": [[10, 10, 30, 30]], "evidence": [[10, 10, 30, 30]], "evidence_spans": [[10, 12]], "pages": pages,
+            "evidence_of": 0,
+        },
+        "<answer>red</answer>",
+    )
+    for pages in (["a", "b"], {"b": 2.0, "z": 1.0})
+]  # fmt: skip
 EMPTY_BOXES = [({"boxes": [], "labels": [], "size": [100, 80]}, "none")]
 FRAMES = [{"frame": frame} for frame in ("pixels", "thousand", "unit")] + [{"frame": "resized", "resize": Resize()}]
 FORMS = [{}, {"form": "hit", "floor": 0.5}, {"form": "soft", "floor": 0.3}, {"form": "steps"}]
@@ -393,10 +426,19 @@ CASES: dict[str, Case] = {
             for cost in (0.1, 5.0)
         ],
     ),
+    "crop_iou": Case(tasks=EVIDENCE, settings=FORMS, actions=True),
     "detection_f1": Case(tasks=BOXES + EMPTY_BOXES, settings=[*CLASSES, {"soft": True}, {"at": 0.0}, {"at": 1.0}]),
     "detection_format": Case(tasks=BOXES, settings=[{}, {"labels": False}]),
     "detection_map": Case(tasks=BOXES + EMPTY_BOXES, settings=[*CLASSES, {"length": True}, {"at": 0.0}]),
     "detection_score": Case(tasks=BOXES + EMPTY_BOXES, settings=[*CLASSES, {"at": 0.0}, {"position": 1e6}]),
+    "each_action": Case(
+        tasks=EVIDENCE,
+        settings=[
+            {"of": {"answer": exact(), "crop": made("crop_iou"), "open_page": made("pages_found")}},
+            {"of": {"revision": made("exact_match", tags=False)}},
+        ],
+        actions=True,
+    ),
     "each_step": Case(
         tasks=TEXTS,
         settings=[
@@ -421,12 +463,16 @@ CASES: dict[str, Case] = {
         **SLOWER,
     ),
     "hota": Case(tasks=TUBES, settings=FRAMES, **SLOWER),
+    "in_view": Case(
+        tasks=EVIDENCE, settings=[{"of": made("box_iou"), "frame": frame} for frame in ("pixels", "thousand", "unit")], actions=True
+    ),
     "json_schema": Case(
         tasks=[({}, '{"box": [1, 2]}'), ({"schema": {"type": "array", "uniqueItems": True}}, "[1, 2]"), ({"schema": {}}, '"a"')],
         settings=[{"schema": SCHEMA}, {"schema": SCHEMA, "tags": False}],
         **SLOWER,
     ),
     "language": Case(tasks=PLAIN, settings=[{"language": "en"}, {"language": "zh", "among": ("en", "zh", "de")}], **SLOWER),
+    "last_turn": Case(tasks=EVIDENCE, settings=[{"of": exact()}, {"of": made("exact_match", tags=False)}], actions=True),
     "length_bonus": Case(
         tasks=JUDGED, settings=[keys | {"correct": exact(), "targets": targets} for keys in LENGTH for targets in ((5,), (3, 5, 9))]
     ),
@@ -462,6 +508,7 @@ CASES: dict[str, Case] = {
         ],
         pictures=page,
     ),
+    "pages_found": Case(tasks=EVIDENCE, settings=[{}, {"measure": "recall"}], actions=True),
     "point_in_box": Case(tasks=[*BOXES, (BOXES[0][0], "(20, 20)")], settings=[*FRAMES, {"soft": True}]),
     "polygon_iou": Case(tasks=POLYGONS, settings=FORMS, **SLOWER),
     "precision_recall": Case(
@@ -480,6 +527,7 @@ CASES: dict[str, Case] = {
     "relaxed_accuracy": Case(tasks=CHARTS, settings=[{}, {"rule": "strict"}, {"tags": False, "tolerance": 0.0}]),
     "repetition": Case(tasks=PLAIN, settings=[{}, {"n": 1}, {"unit": "characters", "n": 20}]),
     "reranking": Case(tasks=RANKINGS, settings=RANKING_KEYS),
+    "revised": Case(tasks=EVIDENCE, settings=[{"of": exact(), "gain": gain} for gain in (0.0, 0.5, 2.0)], actions=True),
     "rouge_l": Case(tasks=ANSWERS, settings=[{}, {"tags": False}]),
     "route": Case(
         tasks=[({"task": "ocr", "text": "red"}, "red"), ({"task": "qa", "answer": "red"}, "red"), ({"task": "other", "answer": "4"}, "4")],
@@ -518,6 +566,7 @@ CASES: dict[str, Case] = {
     "text_likelihood": Case(tasks=PLAIN),
     "text_pattern": Case(tasks=PLAIN, settings=[{"pattern": ".*<answer>.*</answer>.*"}, {"pattern": "[a-z ]+"}]),
     "thinking_mode": Case(tasks=JUDGED, settings=[{}, {"fast_prefix": "<answer>", "slow_prefix": "<think>"}]),
+    "tool_use": Case(tasks=EVIDENCE, settings=[{}, {"most": 1}], actions=True),
     "transcript_match": Case(tasks=TEXTS, settings=[{}, {"case": False}]),
     "tree_steps": Case(tasks=TEXTS, settings=[{"of": words(), "part": part} for part in ("sentence", "line", "paragraph")]),
     "tube_iou": Case(tasks=TUBES, settings=[*FRAMES, *FORMS], **SLOWER),
@@ -530,4 +579,5 @@ CASES: dict[str, Case] = {
     "word_accuracy": Case(tasks=TEXTS, settings=[{}, {"case": False}]),
     "word_f1": Case(tasks=TEXTS, settings=[{}, {"order": "free"}]),
     "yes_probability": Case(tasks=PLAIN, settings=[{"model": VLM, "question": "{prompt} {words}"}], count=100, fewer="a model runs"),
+    "zoom_iou": Case(tasks=EVIDENCE, settings=FORMS, actions=True),
 }

@@ -129,6 +129,25 @@ class Clip:
         picks = np.linspace(0, total - 1, count).round().astype(int)
         return self.tensor[torch.from_numpy(picks)] if reader is None else self._read(reader, picks), rate * count / total
 
+    @property
+    def seconds(self) -> float:
+        """How long the clip lasts, also before its frames were thinned out."""
+        if not isinstance(self._source, str | Path):
+            return len(self.tensor) / self._fps
+        reader = self._reader()
+        return len(reader) / float(reader.get_avg_fps())
+
+    def between(self, start: float, end: float, frames: int) -> Clip:
+        """At most `frames` frames of the seconds from `start` to `end`, evenly spaced, at least one; of a file its own frames."""
+        reader = self._reader() if isinstance(self._source, str | Path) else None
+        total = len(self.tensor if reader is None else reader)
+        rate = self._fps if reader is None else float(reader.get_avg_fps())
+        first = min(int(start * rate), total - 1)
+        last = min(max(round(end * rate) - 1, first), total - 1)
+        picks = np.linspace(first, last, min(frames, last - first + 1)).round().astype(int)
+        chosen = self.tensor[torch.from_numpy(picks)] if reader is None else self._read(reader, picks)
+        return Clip(chosen, fps=rate * len(picks) / (last - first + 1))
+
     def _reader(self) -> Any:
         try:
             import decord

@@ -24,7 +24,7 @@ class Reward:
     family: ClassVar[str] = "rewards"
     kind: ClassVar[str]
     needs: ClassVar[tuple[str, ...]] = ()
-    """Of 'text', 'visual', 'target.<name>'; a rollout that lacks one gets NaN without the reward being called."""
+    """Of 'text', 'visual', 'actions', 'target.<name>'; a rollout that lacks one gets NaN without the reward being called."""
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
     """Checked at every call; a score outside counts as a broken judge."""
     scope: ClassVar[Literal["rollout", "group"]] = "rollout"
@@ -104,7 +104,9 @@ def lacking(rollouts: Sequence[Rollout], need: str) -> list[int]:
         return [row for row, rollout in enumerate(rollouts) if rollout.text is None]
     if need == "visual":
         return [row for row, rollout in enumerate(rollouts) if rollout.visual is None]
-    assert need.startswith("target."), f"unknown need {need!r}; a need is 'text', 'visual' or 'target.<name>'"
+    if need == "actions":
+        return [row for row, rollout in enumerate(rollouts) if rollout.actions is None]
+    assert need.startswith("target."), f"unknown need {need!r}; a need is 'text', 'visual', 'actions' or 'target.<name>'"
     name = need.removeprefix("target.")
     return [row for row, rollout in enumerate(rollouts) if rollout.sample.target.get(name) is None]
 

@@ -42,7 +42,7 @@ class TemporalIoU(Graded):
 
     def one(self, rollout: Rollout) -> tuple[float, str]:
         target = rollout.sample.target
-        wanted = _checked(target["spans"])
+        wanted = checked_spans(target["spans"])
         duration = target.get("duration", math.inf)
         if not isinstance(duration, int | float) or not duration > 0:
             raise DataError(f"target.duration is {duration!r}, expected seconds")
@@ -72,11 +72,12 @@ def span_iou(first: Sequence[Span], second: Sequence[Span]) -> float:
     return common / either if either > 0 else 0.0
 
 
-def _checked(spans: Any) -> list[Span]:
+def checked_spans(spans: Any, name: str = "spans") -> list[Span]:
+    """The spans of a target. Raises DataError naming the one that is wrong."""
     if not isinstance(spans, list | tuple):
-        raise DataError(f"target.spans is {spans!r}, expected a list of [start, end] in seconds")
+        raise DataError(f"target.{name} is {spans!r}, expected a list of [start, end] in seconds")
     for i, span in enumerate(spans):
         numbers = isinstance(span, list | tuple) and len(span) == 2 and all(isinstance(time, int | float) for time in span)
         if not numbers or not 0 <= span[0] < span[1] < math.inf:
-            raise DataError(f"target.spans[{i}] is {span!r}, expected [start, end] in seconds with start < end")
+            raise DataError(f"target.{name}[{i}] is {span!r}, expected [start, end] in seconds with start < end")
     return [(float(start), float(end)) for start, end in spans]

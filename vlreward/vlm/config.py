@@ -23,6 +23,7 @@ from vlreward.vlm.choosers.base import Chooser
 from vlreward.vlm.correction import Correction
 from vlreward.vlm.guide import Guide
 from vlreward.vlm.stages import Order, Stage
+from vlreward.vlm.turns import Turns
 
 OWNED = {
     "output_dir": "run.folder",
@@ -214,6 +215,8 @@ class TrainVLM:
     """Probability ratios are clipped to these bounds before the loss's own clip, so that none overflows (StableReinforce: 1e-3, 1e3)."""
     guide: Guide | None = None
     eval: Evaluation | None = None
+    turns: Turns | None = None
+    """None is one turn, an answer."""
     trl: Mapping[str, Any] = field(default_factory=dict)
     """Options of TRL's GRPOConfig, passed on as they are: beta, loss_type, epsilon, num_iterations, ..."""
     logged: Annotated[int, Bound(0)] = 4
@@ -238,12 +241,26 @@ class TrainVLM:
             check_trl(self.trl)
         if self.ratio_clip and not self.ratio_clip[0] < 1 < self.ratio_clip[1]:
             raise ConfigError(f"is {list(self.ratio_clip)}, expected bounds around 1", "ratio_clip")
+        self._check_turns()
         if self.reads_likelihood and not self.policy.shared_prefix:
             raise ConfigError("is false, but 'text_likelihood' reads what only the shared forward gives", "policy.shared_prefix")
         self._check_implicit()
         self._check_correction()
         if self.advantage.reads and not self.policy.shared_prefix:
             raise ConfigError("is false, but the advantage reads what only the shared forward gives", "policy.shared_prefix")
+
+    def _check_turns(self) -> None:
+        if self.turns is None:
+            return
+        if any(self.trl.get(name) for name in ("use_vllm", "use_transformers_continuous_batching")):
+            raise ConfigError("needs the usual generation so far; remove trl.use_vllm and its like", "turns")
+        if self.advantage.reads:
+            raise ConfigError("reads what each token hangs on, which goes with one turn so far; remove `turns`", "advantage")
+        for name, given in (("correction", self.correction), ("guide", self.guide), ("eval.choose", self.eval and self.eval.choose)):
+            if given:
+                raise ConfigError("works on answers of one turn so far; remove it, or `turns`", name)
+        if self.turns.reflect and self.turns.reflect.below is not None and self.group.portions > 1:
+            raise ConfigError("judges answers while others are written, as `turns.reflect.below` does; set it to 1", "group.portions")
 
     def _check_correction(self) -> None:
         if self.correction is None:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from vlreward.data.media import Clip, Picture
+from vlreward.data.media import Clip, Picture, Visual
 from vlreward.errors import ConfigError
 from vlreward.types import Sample
 from vlreward.vlm.config import Clips
@@ -50,10 +50,16 @@ def images(sample: Sample) -> list[Image.Image]:
     return [visual.pil for visual in sample.visuals if isinstance(visual, Picture)]
 
 
-def messages(sample: Sample) -> list[dict[str, Any]]:
-    """One user turn: a placeholder for each picture or clip in order, then the prompt as it stands."""
-    places = [{"type": "video" if isinstance(visual, Clip) else "image"} for visual in sample.visuals]
-    return [{"role": "user", "content": [*places, {"type": "text", "text": sample.prompt}]}]
+def messages(sample: Sample, system: str = "") -> list[dict[str, Any]]:
+    """One user turn: a placeholder for each picture or clip in order, then the prompt as it stands; a system turn before it where given."""
+    before = [{"role": "system", "content": parts([system])}] if system else []
+    return [*before, {"role": "user", "content": parts([*sample.visuals, sample.prompt])}]
+
+
+def parts(content: Sequence[str | Visual]) -> list[dict[str, Any]]:
+    """Words, and placeholders for pictures and clips, as a chat template takes them."""
+    kinds = {Picture: "image", Clip: "video"}
+    return [{"type": "text", "text": part} if isinstance(part, str) else {"type": kinds[type(part)]} for part in content]
 
 
 def encode(
@@ -63,21 +69,34 @@ def encode(
     answers: Sequence[str] = (),
     side: str = "left",
     clips: Clips | None = None,
+    system: str = "",
 ) -> Any:
     """Model inputs of B samples, padded on that side, ready to be answered; or with the answers behind them.
 
     Without a budget, clips are read as they are, all frames; either way with their own time between frames.
     """
-    texts = processor.apply_chat_template([messages(sample) for sample in samples], add_generation_prompt=True, tokenize=False)
+    texts = processor.apply_chat_template([messages(sample, system) for sample in samples], add_generation_prompt=True, tokenize=False)
     texts = [f"{text}{answer}" for text, answer in zip(texts, answers or [""] * len(texts), strict=True)]
-    pictures = [image for sample in samples for image in images(sample)]
+    visuals = [visual for sample in samples for visual in sample.visuals]
+    return _processed(processor, texts, visuals, clips, padding=True, padding_side=side).to(device)
+
+
+def reply_inputs(processor: Any, text: str, content: Sequence[str | Visual], clips: Clips | None = None) -> dict[str, torch.Tensor]:
+    """Model inputs, [1,T] and media, of a turn within a chat: `text` as the chat template writes it, with the placeholders of `content`."""
+    visuals = [part for part in content if not isinstance(part, str)]
+    inputs = _processed(processor, [text], visuals, clips, add_special_tokens=False)
+    return {name: torch.as_tensor(values) for name, values in inputs.items() if name != "attention_mask"}
+
+
+def _processed(processor: Any, texts: list[str], visuals: Sequence[Visual], clips: Clips | None, **settings: Any) -> Any:
+    pictures = [visual.pil for visual in visuals if isinstance(visual, Picture)]
     videos: dict[str, Any] = {}
-    shown = [_shown(visual, processor, clips) for sample in samples for visual in sample.visuals if isinstance(visual, Clip)]
+    shown = [_shown(visual, processor, clips) for visual in visuals if isinstance(visual, Clip)]
     if shown:
         times = [{"fps": fps, "frames_indices": [*range(len(frames))], "total_num_frames": len(frames)} for frames, fps in shown]
         videos = {"videos": [frames for frames, _ in shown], "video_metadata": times, "do_sample_frames": False}
         videos |= {"videos_kwargs": {"do_resize": False}} if clips else {}
-    return processor(text=texts, images=pictures or None, **videos, padding=True, padding_side=side, return_tensors="pt").to(device)
+    return processor(text=texts, images=pictures or None, **videos, **settings, return_tensors="pt")
 
 
 def _shown(clip: Clip, processor: Any, clips: Clips | None) -> tuple[torch.Tensor, float]:
@@ -96,25 +115,32 @@ def _shown(clip: Clip, processor: Any, clips: Clips | None) -> tuple[torch.Tenso
     return torch.cat([frames, frames[-1:].expand(-len(frames) % FRAME_FACTOR, -1, -1, -1)]), fps
 
 
-def read(processor: Any, policy: Any, sample: Sample, clips: Clips | None = None) -> Prompt:
+def read(processor: Any, policy: Any, sample: Sample, clips: Clips | None = None, system: str = "") -> Prompt:
     """The sample for that policy (not wrapped), on the CPU."""
     inputs = {
-        name: torch.as_tensor(values) for name, values in encode(processor, [sample], clips=clips).items() if name != "attention_mask"
+        name: torch.as_tensor(values)
+        for name, values in encode(processor, [sample], clips=clips, system=system).items()
+        if name != "attention_mask"
     }
-    ids = inputs.pop("input_ids")
+    ids = inputs.pop("input_ids")[0]
+    return compose(policy, ids, {name: inputs.pop(name)[0] for name in PER_TOKEN if name in inputs}, inputs)
+
+
+def compose(policy: Any, ids: torch.Tensor, kinds: Mapping[str, torch.Tensor], media: Mapping[str, torch.Tensor]) -> Prompt:
+    """P tokens, what the processor says of each ([P] a name), and the media among them, with the positions that the policy gives them."""
     taken = inspect.signature(type(policy).forward).parameters
-    kinds = {name: inputs.pop(name) for name in PER_TOKEN if name in inputs}
     find = getattr(policy.model, "get_rope_index", None)
-    position = torch.arange(ids.shape[1])
+    position = torch.arange(len(ids))
     if find is not None:
         position = position.expand(3, -1)
-        if inputs:
+        if media:
             known = inspect.signature(find).parameters
-            position = find(ids, **{name: values for name, values in (inputs | kinds).items() if name in known})[0][:, 0]
-    pictured = kinds.get("token_type_ids", torch.zeros_like(ids))[0] == 1
+            rows = {name: values[None] for name, values in kinds.items()}
+            position = find(ids[None], **{name: values for name, values in {**media, **rows}.items() if name in known})[0][:, 0]
+    pictured = kinds.get("token_type_ids", torch.zeros_like(ids)) == 1
     starts = pictured & ~torch.cat([pictured.new_zeros(1), pictured[:-1]])
     block = torch.where(pictured, starts.cumsum(0) - 1, -1)
-    return Prompt(ids[0], position, block, {name: values[0] for name, values in kinds.items() if name in taken}, inputs)
+    return Prompt(ids, position, block, {name: values for name, values in kinds.items() if name in taken}, media)
 
 
 def join(media: Sequence[Mapping[str, torch.Tensor]], device: str | torch.device = "cpu") -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ from accelerate.utils import gather_object
 
 from vlreward.advantages.sampling import DynamicSampling
 from vlreward.types import RewardTable, Rollout, Sample
+from vlreward.vlm.talk import Tails
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Round:
     rollouts: list[Rollout]
     judged: Callable[[], RewardTable]
     """Waits for the scores."""
+    tails: Tails = ()
+    """What followed each prompt, for rollouts of several turns."""
 
     @property
     def table(self) -> RewardTable:
@@ -45,6 +48,7 @@ def joined(rounds: Sequence[Round], chosen: Sequence[tuple[int, int]]) -> Round:
         made=tuple(column(number) for number in range(len(rounds[0].made))),
         rollouts=[rounds[turn].rollouts[i] for turn, i in chosen],
         judged=lambda: RewardTable.joined([part.table for part in rounds], chosen),
+        tails=[rounds[turn].tails[i] for turn, i in chosen] if rounds[0].tails else (),
     )
 
 

@@ -2,7 +2,8 @@
 
 A row holds one or more prompts, each followed by its answers: `prefix | last c1 | last c2 | ...`. The prefix is the prompt without its
 last token, which stands before each answer instead, so that an answer's first token has a predecessor of its own. An answer sees its
-prefix and itself; its positions go on from there. Equal to the padded forward up to float error.
+prefix and itself; its positions go on from there, and it may hold pictures of its own (rollouts of several turns). Equal to the padded
+forward up to float error.
 Source of the idea: Prefix Grouper (arXiv 2506.05433).
 
 Legend: R rows, N tokens a row, B answers, T tokens of the longest answer, P tokens of a prompt.
@@ -21,6 +22,8 @@ from vlreward.vlm.prompts import Prompt, join
 
 IGNORED = -100
 NO_PROMPT = -1
+BLOCKS = 10_000
+"""Runs of picture tokens in one answer are fewer; so those of two answers never have the same number."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,13 @@ class Rows:
         return self.sees(mutual, window)(rows[:, None, None], 0, tokens[:, None], tokens)[:, None]
 
 
-def pack(prompts: Sequence[Prompt], owner: Sequence[int], answers: Sequence[torch.Tensor], limit: int, pad: int) -> Rows:
-    """Rows of the answers, the i-th to prompt `owner[i]`. A prompt whose row would pass `limit` tokens is read again in another."""
+def pack(
+    prompts: Sequence[Prompt], owner: Sequence[int], answers: Sequence[torch.Tensor], limit: int, pad: int, tails: Sequence[Prompt] = ()
+) -> Rows:
+    """Rows of the answers, the i-th to prompt `owner[i]`. A prompt whose row would pass `limit` tokens is read again in another.
+
+    `tails` say of answers with pictures what stands where in them; an answer that is empty after all is packed without its own.
+    """
     pieces = []
     for number, prompt in enumerate(prompts):
         mine: list[int] = []
@@ -98,7 +106,7 @@ def pack(prompts: Sequence[Prompt], owner: Sequence[int], answers: Sequence[torc
         place=torch.zeros(shape, dtype=torch.int64),
         block=torch.full(shape, -1),
         kinds={name: torch.zeros(shape, dtype=values.dtype) for name, values in prompts[0].kinds.items()},
-        media=join([pieces[piece][0].media for chosen in bins for piece in chosen]),
+        media=join([media for chosen in bins for piece in chosen for media in _media(pieces[piece], answers, tails)]),
         where=torch.zeros((len(answers), 2), dtype=torch.int64),
     )
     for r, chosen in enumerate(bins):
@@ -120,9 +128,28 @@ def pack(prompts: Sequence[Prompt], owner: Sequence[int], answers: Sequence[torc
                 rows.labels[r, span] = tokens
                 rows.position[..., r, span] = prompt.position[..., -1:] + steps
                 rows.place[r, span], rows.answer[r, span] = size + steps, number
+                if tails and len(tokens):
+                    _lay(rows, r, span, tails[index], number)
                 rows.where[index] = torch.tensor([r, start])
                 start += len(tokens)
     return rows
+
+
+def _media(piece: tuple[Prompt, list[int]], answers: Sequence[torch.Tensor], tails: Sequence[Prompt]) -> list[Any]:
+    """The media of a prompt and its answers in the order of their tokens."""
+    prompt, mine = piece
+    return [prompt.media, *(tails[index].media for index in mine if tails and len(answers[index]))]
+
+
+def _lay(rows: Rows, r: int, span: slice, tail: Prompt, number: int) -> None:
+    """Say what the tokens of an answer are, in which the prompt's last one comes first and its own last is left out."""
+    begin = span.start + 1
+    behind = slice(begin, span.stop)
+    assert len(tail.ids) == span.stop - span.start, "an answer is as long as what is said of it"
+    rows.position[..., r, behind] = tail.position[..., :-1]
+    rows.block[r, behind] = torch.where(tail.block >= 0, tail.block + number * BLOCKS, -1)[:-1]
+    for name, values in tail.kinds.items():
+        rows.kinds[name][r, behind] = values[:-1]
 
 
 def first_fit(lengths: Sequence[int]) -> list[list[int]]:

@@ -117,7 +117,7 @@ class Sitting:
             rollouts = answer(
                 self.policy, self.processor, self.held_out, temperature=block.temperature, batch=block.batch, seed=block.seed,
                 max_new_tokens=self.config.policy.max_new_tokens, clips=self.config.policy.clips, answers=block.answers,
-                done=progress.advance,
+                turns=getattr(self.config, "turns", None), done=progress.advance,
             )  # fmt: skip
         memory = copy.deepcopy(self.config.rewards.memory)
         table = self.config.rewards(rollouts, self.device)

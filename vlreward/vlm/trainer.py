@@ -14,6 +14,8 @@ _save_checkpoint                 into the run folder, aside and renamed, with th
 _load_from_checkpoint            TRL 1.16 on transformers 5 goes on from the *first* weights where a model's saved names differ from its
                                  own, as Qwen2.5-VL's do (github.com/QwenLM/Qwen3-VL/issues/1763)
 _load_optimizer_and_scheduler    DeepSpeed loads weights by itself; what we keep beside them comes back here
+
+Rollouts of several turns go through TRL's `rollout_func` (`_converse`), whose mask keeps what the policy did not write out of the loss.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ from vlreward.vlm.guide import GivenStart
 from vlreward.vlm.judges import Judges
 from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
-from vlreward.vlm.prompts import Prompt, images, messages, read, stack
+from vlreward.vlm.prompts import Prompt, images, join, messages, read, stack
 from vlreward.vlm.record import Record
 from vlreward.vlm.rewriting import rewritten
 from vlreward.vlm.rounds import Round, Selection, first, one_after_the_other, share
@@ -59,6 +61,7 @@ from vlreward.vlm.settings import grpo_config
 from vlreward.vlm.shared_prefix import pack, score, unsuitable
 from vlreward.vlm.signals import Signals
 from vlreward.vlm.stages import Leg, ends, one_stream
+from vlreward.vlm.talk import Host, Tails, Talk
 
 BUFFER = "rollouts-{}.pt"
 T = TypeVar("T")
@@ -80,6 +83,11 @@ class VLGRPOTrainer(GRPOTrainer):
         self.best: dict[str, float] = {}
         self.opened, self.earlier = time.monotonic(), 0.0
         self.rows: list[int] = []
+        self.places: list[int] = []
+        self.talks: list[Talk] = []
+        self.tails: Tails = ()
+        self.asked: Sequence[Prompt] | None = None
+        self.system = config.turns.system if config.turns else ""
         self.known: dict[int, Prompt] = {}
         self.old: torch.Tensor | None = None
         self.base, self.pad = policy, int(processor.tokenizer.pad_token_id)
@@ -97,6 +105,7 @@ class VLGRPOTrainer(GRPOTrainer):
             processing_class=processor,
             callbacks=[Record(self)],
             peft_config=adapter,
+            rollout_func=self._converse if config.turns else None,
         )
         self.signals = Signals(self)
         sharded.check(self.accelerator, samples)
@@ -147,7 +156,8 @@ class VLGRPOTrainer(GRPOTrainer):
         if not advantage.per_token:
             return self._mine(advantage(table, self.group_B))
         texts: Any = self.processing_class
-        offsets = [offsets_of(ids, lambda part: texts.decode(part, skip_special_tokens=True)) for ids in self.written]
+        offsets = [places for _, places in self.tails]
+        offsets = offsets or [offsets_of(ids, lambda part: texts.decode(part, skip_special_tokens=True)) for ids in self.written]
         offsets = gather_object(offsets)
         by_token = advantage.tokens(table, self.group_B, offsets)
         assert by_token is not None, f"{type(advantage).__name__} tells no tokens apart after all"
@@ -167,8 +177,8 @@ class VLGRPOTrainer(GRPOTrainer):
             return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
         model: Any = self.accelerator.unwrap_model(self.model_wrapped)
         tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)
-        distinct, owner = _distinct(self.rows)
-        prompts = [self._prompt(row) for row in distinct]
+        distinct, owner = _distinct(self.rows) if self.asked is None else ([], list(range(len(self.asked))))
+        prompts = self.asked or [self._prompt(row) for row in distinct]
 
         usual = vars(model).pop("generate", None)
 
@@ -194,6 +204,38 @@ class VLGRPOTrainer(GRPOTrainer):
             restore()
             self._count("time/generate", time.monotonic() - start)
 
+    def _converse(self, prompts: list, trainer: Any) -> dict[str, Any]:
+        """Rollouts of several turns for `self.rows`, as TRL's `rollout_func` gives them."""
+        assert self.config.turns is not None, "there is only one turn"
+        if sharded.in_pieces(self.model_wrapped):
+            raise ConfigError("needs the whole model in each process so far; start it with DDP", "turns")
+        host = Host(self.config.turns, self.processing_class, self.base, self.config.policy.clips)
+        ids = self._tokenize_prompts(prompts)[0]
+        talks = self.talks = [Talk(self.samples[row], self._prompt(row)) for row in self.rows]
+
+        def write(asked: Sequence[Prompt] | None) -> list[list[int]]:
+            self.asked = asked
+            given = ids if asked is None else [prompt.ids.tolist() for prompt in asked]
+            try:
+                return self._generate_single_turn(given, None, {}, self.num_generations)[0]
+            finally:
+                self.asked = None
+
+        host.hold(talks, write, self._worth)
+        self.figures["tools/calls"] = sum(talk.num_calls for talk in talks) / len(talks)
+        self.figures["tools/failed"] = sum(action.error is not None for talk in talks for action in talk.actions) / len(talks)
+        written, mine = [talk.tokens for talk in talks], [talk.mine for talk in talks]
+        self.tails = [(talk.tail(self.base), talk.offsets(host.decode)) for talk in talks]
+        return {"prompt_ids": ids, "completion_ids": written, "logprobs": None, "env_mask": mine}
+
+    def _worth(self, rollouts: Sequence[Rollout]) -> list[float]:
+        """Total rewards of answers while their rollouts go on; what rewards remember of batches stays as it is."""
+        rewards = self.leg.rewards
+        memory = [dict(kept) for kept in rewards.memory]
+        total = rewards(rollouts, str(self.accelerator.device)).total
+        rewards.recall(memory)
+        return total.tolist()
+
     def _generate(self, prompts: list) -> Any:
         size, sampling, processes, process = self.config.group.size, self.config.sampling, *self._processes
         rows, parts = self.rows, []
@@ -215,8 +257,9 @@ class VLGRPOTrainer(GRPOTrainer):
             done = selection.part(process, processes, self.samples)
         self.rows, self.judged_later = done.rows, done.judged
         self.rollouts = [replace(one, group=self._first_group + i // size) for i, one in enumerate(done.rollouts)]
-        prompt_ids, self.written, _, completions, logprobs, self.own = done.made
-        return prompt_ids, self.written, None, completions, logprobs, {}, None, []
+        self.tails, self.places = done.tails, list(range(len(done.rows)))
+        prompt_ids, self.written, masks, completions, logprobs, self.own = done.made
+        return prompt_ids, self.written, masks, completions, logprobs, {}, None, []
 
     def _fresh(self, count: int, used: set[int], turn: int) -> list[int]:
         """Up to `count` rows that this batch has not asked yet, in any process."""
@@ -232,15 +275,16 @@ class VLGRPOTrainer(GRPOTrainer):
             made, own = rewritten(self.config, self.leg.rewards, made, asked, self.processing_class, str(self.accelerator.device))
             self._count("corrected", sum(kept < len(tokens) for kept, tokens in zip(own[:count], made[1], strict=False)))
         likelihoods = self._likelihoods(made[1]) if self.config.reads_likelihood else [None] * len(made[1])
-        self._count("tokens/generate", sum(map(len, made[1])))
+        self._count("tokens/generate", sum(map(sum, made[2])) if made[2] else sum(map(len, made[1])))
         made, rows = (*first(made, count), own[:count]), self.rows[:count]
-        _, ids, _, completions, *_ = made
-        rollouts = [
+        _, ids, _, completions, _ = made
+        talks = zip(self.talks[:count], likelihoods, strict=False)
+        rollouts = [talk.rollout(group + i // size, likely) for i, (talk, likely) in enumerate(talks)] or [
             Rollout(sample=self.samples[row], text=said[0]["content"], group=group + i // size, num_tokens=len(tokens), likelihood=likely)
             for i, (row, said, tokens, likely) in enumerate(zip(rows, completions, ids, likelihoods[:count], strict=True))
         ]
         judged = self._waited(lambda: self.judges.begin(self.leg.rewards, rollouts, str(self.accelerator.device)))
-        return Round(rows, made, rollouts, lambda: self._waited(judged))
+        return Round(rows, made, rollouts, lambda: self._waited(judged), self.tails[:count])
 
     def _waited(self, work: Callable[[], T]) -> T:
         """What `work` gives; the time counts as the rewards'."""
@@ -263,17 +307,21 @@ class VLGRPOTrainer(GRPOTrainer):
 
     def _likelihoods(self, ids: list[list[int]]) -> list[float | None]:
         """Geometric mean of the probabilities of each text's tokens."""
-        logps, _ = self._logps(self.rows, ids, self._prompt, max(map(len, ids)))
-        lengths = torch.tensor([len(tokens) for tokens in ids], device=logps.device)
-        return (logps.sum(1) / lengths.clamp(min=1)).exp().tolist()
+        logps, _ = self._logps(self.rows, ids, self._prompt, max(map(len, ids)), [tail for tail, _ in self.tails])
+        mine = [talk.mine for talk in self.talks] or [[1] * len(tokens) for tokens in ids]
+        mask = torch.tensor([row + [0] * (logps.shape[1] - len(row)) for row in mine], device=logps.device)
+        return ((logps * mask).sum(1) / mask.sum(1).clamp(min=1)).exp().tolist()
 
     @torch.no_grad()
-    def _logps(self, rows: list[int], ids: list[list[int]], reading: Callable[[int], Prompt], width: int) -> Any:
+    def _logps(
+        self, rows: list[int], ids: list[list[int]], reading: Callable[[int], Prompt], width: int, tails: Sequence[Prompt] = ()
+    ) -> Any:
         """Log-probability and entropy [B,width] of the tokens of texts, as answers to the samples of `rows` read by `reading`."""
         made = []
         for part in torch.arange(len(ids)).split(self.config.group.rows):
             answers = [torch.tensor(ids[i], dtype=torch.int64) for i in part.tolist()]
-            logps, entropies, _ = self._scored(self.model, [rows[i] for i in part.tolist()], answers, width, reading)
+            own = [tails[i] for i in part.tolist()] if tails else []
+            logps, entropies, _ = self._scored(self.model, [rows[i] for i in part.tolist()], answers, width, reading, own)
             made.append((logps, entropies))
         logps, entropies = zip(*made, strict=True)
         return torch.cat(logps), torch.cat(entropies)
@@ -294,8 +342,10 @@ class VLGRPOTrainer(GRPOTrainer):
         made = []
         for part in torch.arange(len(input_ids)).split(batch_size or len(input_ids)):
             rows, ids, mask = [self.rows[i] for i in part.tolist()], input_ids[part], attention_mask[part]
+            tails = [self.tails[self.places[i]][0] for i in part.tolist()] if self.tails else []
             if self.config.policy.shared_prefix:
-                made.append(self._shared(model, rows, ids[:, -logits_to_keep:], mask[:, -logits_to_keep:].bool(), compute_aux_loss))
+                kept = slice(-logits_to_keep, None)
+                made.append(self._shared(model, rows, ids[:, kept], mask[:, kept].bool(), compute_aux_loss, tails))
                 continue
             prompts = [self._prompt(row) for row in rows]
             media = stack(prompts, self.pad, ids.device)
@@ -305,6 +355,10 @@ class VLGRPOTrainer(GRPOTrainer):
                 known = media[name]
                 media[name] = torch.zeros_like(ids)
                 media[name][:, -logits_to_keep - known.shape[1] : -logits_to_keep] = known
+                for i, tail in enumerate(tails):
+                    media[name][i, ids.shape[1] - logits_to_keep :][: len(tail.ids)] = tail.kinds[name]
+            if tails:
+                media |= join([media for pair in zip(prompts, tails, strict=True) for media in (pair[0].media, pair[1].media)], ids.device)
             seeing = partial(model, **media)
             padded = super()._get_per_token_logps_and_entropies
             made.append(padded(seeing, ids, mask, logits_to_keep, None, compute_entropy, compute_aux_loss))
@@ -325,17 +379,18 @@ class VLGRPOTrainer(GRPOTrainer):
         low, high = (math.log(bound) for bound in self.config.ratio_clip)
         return self.old + (logps - self.old).clamp(low, high)
 
-    def _shared(self, model: Any, rows: list[int], ids: torch.Tensor, mask: torch.Tensor, aux: bool) -> Any:
+    def _shared(self, model: Any, rows: list[int], ids: torch.Tensor, mask: torch.Tensor, aux: bool, tails: Sequence[Prompt] = ()) -> Any:
         answers = [tokens[kept].cpu() for tokens, kept in zip(ids, mask, strict=True)]
-        return self._scored(model, rows, answers, ids.shape[1], aux=aux)
+        return self._scored(model, rows, answers, ids.shape[1], tails=tails, aux=aux)
 
     def _scored(
         self, model: Any, rows: list[int], answers: list[torch.Tensor], width: int, reading: Callable[[int], Prompt] | None = None,
-        aux: bool = False,
+        tails: Sequence[Prompt] = (), aux: bool = False,
     ) -> Any:  # fmt: skip
         """As `shared_prefix.score` of answers to the samples of `rows`, read as they are or by `reading`."""
         distinct, owner = _distinct(rows)
-        packed = pack([(reading or self._prompt)(row) for row in distinct], owner, answers, self.config.policy.row_tokens, self.pad)
+        prompts = [(reading or self._prompt)(row) for row in distinct]
+        packed = pack(prompts, owner, answers, self.config.policy.row_tokens, self.pad, tails)
         self._count("tokens/update" if torch.is_grad_enabled() else "tokens/score", float((packed.prompt >= 0).sum()))
         with self.accelerator.autocast():
             return score(model, self.base.config, packed.to(self.accelerator.device), answers, width, aux)
@@ -346,11 +401,11 @@ class VLGRPOTrainer(GRPOTrainer):
     def _prompt(self, row: int) -> Prompt:
         """Read once for each batch of rollouts."""
         if row not in self.known:
-            self.known[row] = read(self.processing_class, self.base, self.samples[row], self.config.policy.clips)
+            self.known[row] = read(self.processing_class, self.base, self.samples[row], self.config.policy.clips, self.system)
         return self.known[row]
 
     def _compute_loss(self, model: Any, inputs: Any) -> Any:
-        self.rows, self.old = inputs["row"].tolist(), inputs.get("old_per_token_logps")
+        self.rows, self.places, self.old = inputs["row"].tolist(), inputs["place"].tolist(), inputs.get("old_per_token_logps")
         self.inputs = inputs = dict(inputs)
         return super()._compute_loss(model, inputs)
 
@@ -391,6 +446,7 @@ class VLGRPOTrainer(GRPOTrainer):
                 "inputs": self._buffered_inputs if ahead else None,
                 "memory": [composite.memory for composite in self.config.composites],
                 "best": self.best,
+                "tails": [vars(tail) for tail, _ in self.tails] if ahead else [],
             }
             torch.save(kept, place / BUFFER.format(rank()))
             if self.signals.implicit and rank() == 0:
@@ -421,6 +477,7 @@ class VLGRPOTrainer(GRPOTrainer):
         for composite, memory in zip(self.config.composites, kept["memory"], strict=True):
             composite.recall(memory)
         self._step, self.batches, self._buffered_inputs = kept["step"], kept["batches"], kept["inputs"]
+        self.tails = [(Prompt(**tail), ()) for tail in kept["tails"]]
         self.best = kept["best"]
 
     @property
