@@ -182,7 +182,7 @@ BOXES = [
         ", ".join(f"{'abc'[i % 3]} [{9 * i}, {9 * i}, {9 * i + 9}, {9 * i + 9}]" for i in range(9)),
     ),
 ]
-EVIDENCE = [
+FINDINGS = [
     (
         {
             "answer": "red", "boxes": [[10, 10, 30, 30]], "evidence": [[10, 10, 30, 30]], "evidence_spans": [[10, 12]], "pages": pages,
@@ -426,13 +426,13 @@ CASES: dict[str, Case] = {
             for cost in (0.1, 5.0)
         ],
     ),
-    "crop_iou": Case(tasks=EVIDENCE, settings=FORMS, actions=True),
+    "crop_iou": Case(tasks=FINDINGS, settings=FORMS, actions=True),
     "detection_f1": Case(tasks=BOXES + EMPTY_BOXES, settings=[*CLASSES, {"soft": True}, {"at": 0.0}, {"at": 1.0}]),
     "detection_format": Case(tasks=BOXES, settings=[{}, {"labels": False}]),
     "detection_map": Case(tasks=BOXES + EMPTY_BOXES, settings=[*CLASSES, {"length": True}, {"at": 0.0}]),
     "detection_score": Case(tasks=BOXES + EMPTY_BOXES, settings=[*CLASSES, {"at": 0.0}, {"position": 1e6}]),
     "each_action": Case(
-        tasks=EVIDENCE,
+        tasks=FINDINGS,
         settings=[
             {"of": {"answer": exact(), "crop": made("crop_iou"), "open_page": made("pages_found")}},
             {"of": {"revision": made("exact_match", tags=False)}},
@@ -464,7 +464,7 @@ CASES: dict[str, Case] = {
     ),
     "hota": Case(tasks=TUBES, settings=FRAMES, **SLOWER),
     "in_view": Case(
-        tasks=EVIDENCE, settings=[{"of": made("box_iou"), "frame": frame} for frame in ("pixels", "thousand", "unit")], actions=True
+        tasks=FINDINGS, settings=[{"of": made("box_iou"), "frame": frame} for frame in ("pixels", "thousand", "unit")], actions=True
     ),
     "json_schema": Case(
         tasks=[({}, '{"box": [1, 2]}'), ({"schema": {"type": "array", "uniqueItems": True}}, "[1, 2]"), ({"schema": {}}, '"a"')],
@@ -472,7 +472,7 @@ CASES: dict[str, Case] = {
         **SLOWER,
     ),
     "language": Case(tasks=PLAIN, settings=[{"language": "en"}, {"language": "zh", "among": ("en", "zh", "de")}], **SLOWER),
-    "last_turn": Case(tasks=EVIDENCE, settings=[{"of": exact()}, {"of": made("exact_match", tags=False)}], actions=True),
+    "last_turn": Case(tasks=FINDINGS, settings=[{"of": exact()}, {"of": made("exact_match", tags=False)}], actions=True),
     "length_bonus": Case(
         tasks=JUDGED, settings=[keys | {"correct": exact(), "targets": targets} for keys in LENGTH for targets in ((5,), (3, 5, 9))]
     ),
@@ -508,7 +508,7 @@ CASES: dict[str, Case] = {
         ],
         pictures=page,
     ),
-    "pages_found": Case(tasks=EVIDENCE, settings=[{}, {"measure": "recall"}], actions=True),
+    "pages_found": Case(tasks=FINDINGS, settings=[{}, {"measure": "recall"}], actions=True),
     "point_in_box": Case(tasks=[*BOXES, (BOXES[0][0], "(20, 20)")], settings=[*FRAMES, {"soft": True}]),
     "polygon_iou": Case(tasks=POLYGONS, settings=FORMS, **SLOWER),
     "precision_recall": Case(
@@ -527,7 +527,7 @@ CASES: dict[str, Case] = {
     "relaxed_accuracy": Case(tasks=CHARTS, settings=[{}, {"rule": "strict"}, {"tags": False, "tolerance": 0.0}]),
     "repetition": Case(tasks=PLAIN, settings=[{}, {"n": 1}, {"unit": "characters", "n": 20}]),
     "reranking": Case(tasks=RANKINGS, settings=RANKING_KEYS),
-    "revised": Case(tasks=EVIDENCE, settings=[{"of": exact(), "gain": gain} for gain in (0.0, 0.5, 2.0)], actions=True),
+    "revised": Case(tasks=FINDINGS, settings=[{"of": exact(), "gain": gain} for gain in (0.0, 0.5, 2.0)], actions=True),
     "rouge_l": Case(tasks=ANSWERS, settings=[{}, {"tags": False}]),
     "route": Case(
         tasks=[({"task": "ocr", "text": "red"}, "red"), ({"task": "qa", "answer": "red"}, "red"), ({"task": "other", "answer": "4"}, "4")],
@@ -566,7 +566,7 @@ CASES: dict[str, Case] = {
     "text_likelihood": Case(tasks=PLAIN),
     "text_pattern": Case(tasks=PLAIN, settings=[{"pattern": ".*<answer>.*</answer>.*"}, {"pattern": "[a-z ]+"}]),
     "thinking_mode": Case(tasks=JUDGED, settings=[{}, {"fast_prefix": "<answer>", "slow_prefix": "<think>"}]),
-    "tool_use": Case(tasks=EVIDENCE, settings=[{}, {"most": 1}], actions=True),
+    "tool_use": Case(tasks=FINDINGS, settings=[{}, {"most": 1}], actions=True),
     "transcript_match": Case(tasks=TEXTS, settings=[{}, {"case": False}]),
     "tree_steps": Case(tasks=TEXTS, settings=[{"of": words(), "part": part} for part in ("sentence", "line", "paragraph")]),
     "tube_iou": Case(tasks=TUBES, settings=[*FRAMES, *FORMS], **SLOWER),
@@ -579,5 +579,5 @@ CASES: dict[str, Case] = {
     "word_accuracy": Case(tasks=TEXTS, settings=[{}, {"case": False}]),
     "word_f1": Case(tasks=TEXTS, settings=[{}, {"order": "free"}]),
     "yes_probability": Case(tasks=PLAIN, settings=[{"model": VLM, "question": "{prompt} {words}"}], count=100, fewer="a model runs"),
-    "zoom_iou": Case(tasks=EVIDENCE, settings=FORMS, actions=True),
+    "zoom_iou": Case(tasks=FINDINGS, settings=FORMS, actions=True),
 }

@@ -277,7 +277,7 @@ class VLGRPOTrainer(GRPOTrainer):
         likelihoods = self._likelihoods(made[1]) if self.config.reads_likelihood else [None] * len(made[1])
         self._count("tokens/generate", sum(map(sum, made[2])) if made[2] else sum(map(len, made[1])))
         made, rows = (*first(made, count), own[:count]), self.rows[:count]
-        _, ids, _, completions, _ = made
+        _, ids, _, completions, *_ = made
         talks = zip(self.talks[:count], likelihoods, strict=False)
         rollouts = [talk.rollout(group + i // size, likely) for i, (talk, likely) in enumerate(talks)] or [
             Rollout(sample=self.samples[row], text=said[0]["content"], group=group + i // size, num_tokens=len(tokens), likelihood=likely)
