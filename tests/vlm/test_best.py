@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 
 import pytest
 import torch
 import yaml
+from killed import killed, same_policy
 from safetensors.torch import load_file
 
 from vlreward.config import load, parse, resolved
@@ -38,18 +36,6 @@ class Planted(Reward):
 
 SEEN = {}
 """
-KILLED = """
-import os, signal, sys
-from vlreward.run import RunFolder
-log = RunFolder.log
-def deadly(self, step, **figures):
-    log(self, step, **figures)
-    if step == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-RunFolder.log = deadly
-from vlreward.commands import train_vlm
-train_vlm(sys.argv[1], ["run.name=killed"], False, False)
-"""
 
 
 def planned(small, name: str, lora: int = 0, **evaluation):
@@ -61,15 +47,9 @@ def planned(small, name: str, lora: int = 0, **evaluation):
 def test_the_best_policy_is_what_a_killed_and_resumed_run_saves_too(small, tmp_path, lora):
     """The kill falls after an evaluation that no checkpoint knows of."""
     config = planned(small, "whole", lora, keep_best=True)
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(resolved(config)))
     whole = train(config)
-    died = subprocess.run([sys.executable, "-c", KILLED, str(file)], capture_output=True, text=True, timeout=200, check=False)
-    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
-    resumed = train(load(file, ["run.name=killed"], TrainVLM)[0], resume=True)
-    weights = "adapter_model.safetensors" if lora else "model.safetensors"
-    first, second = (load_file(folder.path / "policy" / weights) for folder in (whole, resumed))
-    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    resumed = train(killed(config, tmp_path, 5), resume=True)
+    assert same_policy(whole, resumed)
     totals = {row["step"]: row["held_out/total"] for row in whole.read("metrics.jsonl") if "held_out/total" in row}
     assert list(totals) == [2, 4, 6]
     assert totals == {row["step"]: row["held_out/total"] for row in resumed.read("metrics.jsonl") if "held_out/total" in row}

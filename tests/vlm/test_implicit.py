@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from copy import deepcopy
@@ -11,12 +10,11 @@ from copy import deepcopy
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from killed import killed, same_policy
 
-from vlreward.config import load, resolved
+from vlreward.config import resolved
 from vlreward.errors import ConfigError
 from vlreward.run import RunFolder, quiet
-from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.policy import read
 from vlreward.vlm.train import train
 from vlreward.vlm.trainer import VLGRPOTrainer
@@ -43,18 +41,6 @@ class ByMember(Reward):
             place = seen[rollout.group] = seen.get(rollout.group, -1) + 1
             scores.append((rollout.group * 7 + place * 5) % 11 / 11)
         return RewardOutput(scores=torch.tensor(scores, dtype=torch.float64))
-"""
-KILLED = """
-import os, signal, sys
-from vlreward.run import RunFolder
-log = RunFolder.log
-def deadly(self, step, **figures):
-    log(self, step, **figures)
-    if step == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-RunFolder.log = deadly
-from vlreward.commands import train_vlm
-train_vlm(sys.argv[1], ["run.name=killed"], False, False)
 """
 
 
@@ -142,14 +128,9 @@ def test_token_rewards_reach_the_loss_and_broken_outcomes_teach_it_nothing(small
 def test_a_killed_run_goes_on_with_the_same_reward_model(small, tmp_path, lora):
     implicit = PRIME["implicit"] | {"lora": lora}
     config = small("whole", **PRIME | {"implicit": implicit, "optim": {"lr": 1e-3, "steps": 4, "save_every": 2}})
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(resolved(config)))
     whole = train(config)
-    died = subprocess.run([sys.executable, "-c", KILLED, str(file)], capture_output=True, text=True, timeout=200, check=False)
-    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
-    resumed = train(load(file, ["run.name=killed"], TrainVLM)[0], resume=True)
-    first, second = (load_file(folder.path / "policy" / "model.safetensors") for folder in (whole, resumed))
-    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    resumed = train(killed(config, tmp_path, 3), resume=True)
+    assert same_policy(whole, resumed)
     states = [torch.load(folder.path / "checkpoints/step-000004/implicit.pt", weights_only=True) for folder in (whole, resumed)]
     assert states[0]["weights"].keys() == states[1]["weights"].keys()
     assert all(torch.equal(value, states[1]["weights"][name]) for name, value in states[0]["weights"].items())

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import inspect
 import math
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from killed import killed, same_policy
 from PIL import Image
-from safetensors.torch import load_file
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from vlreward.commands import vlm_configuration
-from vlreward.config import load, parse, resolved
+from vlreward.config import parse
 from vlreward.data.media import Clip, Picture
 from vlreward.errors import ConfigError, DataError
 from vlreward.run import RunFolder, quiet
@@ -204,37 +200,16 @@ def test_the_end_token_is_the_one_that_the_chat_template_writes(small):
     assert processor.tokenizer.decode([end_token(processor, policy)]) == "<|im_end|>"
 
 
-KILLED = """
-import os, signal, sys
-from vlreward.run import RunFolder
-log = RunFolder.log
-def deadly(self, step, **figures):
-    log(self, step, **figures)
-    if step == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-RunFolder.log = deadly
-from vlreward.commands import train_vlm
-train_vlm(sys.argv[1], ["run.name=killed"], False, False)
-"""
-
-
 def test_a_killed_run_goes_on_to_the_same_weights_with_the_same_pairs(small, tmp_path):
     """Pairs are found once: nothing is sampled again."""
     held_out = {"kind": "tiny", "task": "grounding", "count": 4, "holdout": True}
     config = small("whole", eval={"data": held_out}, batch=2, optim={"lr": 1e-3, "steps": 5, "save_every": 3, "schedule": "linear"})
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(resolved(config)))
-    assert vlm_configuration(file) is TrainPairs
-    whole = train_pairs(config)
-    died = subprocess.run([sys.executable, "-c", KILLED, str(file)], capture_output=True, text=True, timeout=250, check=False)
-    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
-    killed = RunFolder(tmp_path / "killed", config.run)
-    assert killed.read("pairs.jsonl") == whole.read("pairs.jsonl")
+    whole, again = train_pairs(config), killed(config, tmp_path, 4)
+    assert vlm_configuration(tmp_path / "config.yaml") is TrainPairs
+    assert RunFolder(tmp_path / "killed", config.run).read("pairs.jsonl") == whole.read("pairs.jsonl")
     assert all((whole.path / row["images"][0]).is_file() for row in whole.read("pairs.jsonl"))
-    again, _ = load(file, ["run.name=killed"], TrainPairs)
     resumed = train_pairs(again, resume=True)
-    first, second = (load_file(folder.path / "policy" / "model.safetensors") for folder in (whole, resumed))
-    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert same_policy(whole, resumed)
     rows = [[{k: v for k, v in row.items() if not k.startswith("time/")} for row in f.read("metrics.jsonl")] for f in (whole, resumed)]
     assert [row["step"] for row in rows[1]] == [1, 2, 3, 4, 5]
     assert rows[0] == rows[1]

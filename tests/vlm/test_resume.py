@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
-import yaml
-from safetensors.torch import load_file
+from killed import killed, same_policy
 
-from vlreward.config import load, resolved
 from vlreward.errors import ConfigError
-from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.train import train
 
 POLICY = {"model": str(Path("assets/tiny-vlm").resolve()), "max_new_tokens": 12}
-KILLED = """
-import os, signal, sys
-from vlreward.run import RunFolder
-log = RunFolder.log
-def deadly(self, step, **figures):
-    log(self, step, **figures)
-    if step == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-RunFolder.log = deadly
-from vlreward.commands import train_vlm
-train_vlm(sys.argv[1], ["run.name=killed"], False, False)
-"""
-
 
 TALLY = {"kind": "tiny", "task": "tally", "count": 2}
 SHORTER = {"kind": "length_history", "correct": {"kind": "text_pattern", "pattern": ".*"}}
@@ -46,22 +26,15 @@ def test_run_killed_between_two_updates_of_one_batch_resumes_bit_equal(small, tm
     held_out = {"kind": "tiny", "task": "grounding", "count": 4, "holdout": True}
     blocks = {"optim": {"lr": 1e-3, "steps": 5, "save_every": 3, "schedule": "linear"}, "trl": {"num_iterations": 2}}
     config = small("whole", eval={"data": held_out}, policy=POLICY | {"lora": lora}, stages=stages, **blocks)
-    weights = "adapter_model.safetensors" if lora else "model.safetensors"
-    file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(resolved(config)))
     whole = train(config)
 
-    died = subprocess.run([sys.executable, "-c", KILLED, str(file)], capture_output=True, text=True, timeout=200, check=False)
-    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
+    again = killed(config, tmp_path, 4)
     logged = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
     assert len(logged) == 4
     (tmp_path / "killed" / "checkpoints" / "step-000004.writing").mkdir()
 
-    again, _ = load(file, ["run.name=killed"], TrainVLM)
     resumed = train(again, resume=True)
-    first, second = (load_file(folder.path / "policy" / weights) for folder in (whole, resumed))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert same_policy(whole, resumed)
     rows = [[{k: v for k, v in row.items() if not k.startswith("time/")} for row in f.read("metrics.jsonl")] for f in (whole, resumed)]
     assert [row["step"] for row in rows[1]] == [1, 2, 3, 4, 5]
     assert rows[0] == rows[1]
@@ -69,7 +42,7 @@ def test_run_killed_between_two_updates_of_one_batch_resumes_bit_equal(small, tm
     assert len(whole.read("rollouts.jsonl")) == len(resumed.read("rollouts.jsonl"))
 
     train(again, resume=True)
-    assert all(torch.equal(value, load_file(resumed.path / "policy" / weights)[name]) for name, value in first.items())
+    assert same_policy(whole, resumed)
     assert len(resumed.read("metrics.jsonl")) == 5, "resuming a finished run must change nothing"
 
 

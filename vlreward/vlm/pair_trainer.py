@@ -33,6 +33,7 @@ from vlreward.advantages.segments import offsets_of
 from vlreward.errors import ConfigError
 from vlreward.run import RunFolder, rank, world
 from vlreward.types import Sample
+from vlreward.vlm.checkpoints import aside, read_whole
 from vlreward.vlm.pair_config import TrainPairs
 from vlreward.vlm.pair_record import PairRecord
 from vlreward.vlm.policy import LANGUAGE
@@ -167,13 +168,8 @@ class PairTrainer(DPOTrainer):
         return type(out)(**made)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        args = self.args
-        with self.folder.checkpoint(self.state.global_step) as place:
-            usual, args.output_dir = args.output_dir, str(place)
-            try:
-                super()._save_checkpoint(model, trial)
-            finally:
-                args.output_dir = usual
+        with aside(self) as place:
+            super()._save_checkpoint(model, trial)
             torch.save({"seconds": self.seconds}, place / CLOCK.format(rank()))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -181,8 +177,7 @@ class PairTrainer(DPOTrainer):
         if self.config.policy.lora:
             super()._load_from_checkpoint(resume_from_checkpoint, policy)
         else:
-            saved = type(policy).from_pretrained(resume_from_checkpoint, dtype=policy.dtype, local_files_only=True)
-            policy.load_state_dict(saved.state_dict(), strict=True)
+            read_whole(policy, resume_from_checkpoint)
         self.earlier = torch.load(Path(resume_from_checkpoint).parent / CLOCK.format(rank()), weights_only=True)["seconds"]
 
     @property

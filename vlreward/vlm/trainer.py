@@ -46,14 +46,16 @@ from vlreward.errors import ConfigError
 from vlreward.run import RunFolder, rank
 from vlreward.types import RewardTable, Rollout, Sample
 from vlreward.vlm import blocks, sharded
+from vlreward.vlm.batches import beside, distinct_of, in_order
 from vlreward.vlm.best import HeldOut, forget_others
+from vlreward.vlm.checkpoints import aside, read_whole
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.correction import shape
 from vlreward.vlm.guide import GivenStart
 from vlreward.vlm.judges import Judges
 from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
-from vlreward.vlm.prompts import Prompt, images, join, messages, read, stack
+from vlreward.vlm.prompts import Prompt, images, messages, read
 from vlreward.vlm.record import Record
 from vlreward.vlm.rewriting import rewritten
 from vlreward.vlm.rounds import Round, Selection, first, one_after_the_other, share
@@ -177,7 +179,7 @@ class VLGRPOTrainer(GRPOTrainer):
             return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
         model: Any = self.accelerator.unwrap_model(self.model_wrapped)
         tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)
-        distinct, owner = _distinct(self.rows) if self.asked is None else ([], list(range(len(self.asked))))
+        distinct, owner = distinct_of(self.rows) if self.asked is None else ([], list(range(len(self.asked))))
         prompts = self.asked or [self._prompt(row) for row in distinct]
 
         usual = vars(model).pop("generate", None)
@@ -331,7 +333,7 @@ class VLGRPOTrainer(GRPOTrainer):
         inputs = super()._prepare_inputs(generation_batch)
         if self._buffered_inputs is None or self._buffered_inputs is before:
             return inputs
-        self._buffered_inputs = _in_order(self._buffered_inputs)
+        self._buffered_inputs = in_order(self._buffered_inputs)
         return self._buffered_inputs[self._step % len(self._buffered_inputs)]
 
     def _get_per_token_logps_and_entropies(
@@ -348,17 +350,7 @@ class VLGRPOTrainer(GRPOTrainer):
                 made.append(self._shared(model, rows, ids[:, kept], mask[:, kept].bool(), compute_aux_loss, tails))
                 continue
             prompts = [self._prompt(row) for row in rows]
-            media = stack(prompts, self.pad, ids.device)
-            for name in ("input_ids", "attention_mask", "position_ids"):
-                del media[name]
-            for name in prompts[0].kinds:
-                known = media[name]
-                media[name] = torch.zeros_like(ids)
-                media[name][:, -logits_to_keep - known.shape[1] : -logits_to_keep] = known
-                for i, tail in enumerate(tails):
-                    media[name][i, ids.shape[1] - logits_to_keep :][: len(tail.ids)] = tail.kinds[name]
-            if tails:
-                media |= join([media for pair in zip(prompts, tails, strict=True) for media in (pair[0].media, pair[1].media)], ids.device)
+            media = beside(prompts, tails, ids, logits_to_keep, self.pad)
             seeing = partial(model, **media)
             padded = super()._get_per_token_logps_and_entropies
             made.append(padded(seeing, ids, mask, logits_to_keep, None, compute_entropy, compute_aux_loss))
@@ -388,7 +380,7 @@ class VLGRPOTrainer(GRPOTrainer):
         tails: Sequence[Prompt] = (), aux: bool = False,
     ) -> Any:  # fmt: skip
         """As `shared_prefix.score` of answers to the samples of `rows`, read as they are or by `reading`."""
-        distinct, owner = _distinct(rows)
+        distinct, owner = distinct_of(rows)
         prompts = [(reading or self._prompt)(row) for row in distinct]
         packed = pack(prompts, owner, answers, self.config.policy.row_tokens, self.pad, tails)
         self._count("tokens/update" if torch.is_grad_enabled() else "tokens/score", float((packed.prompt >= 0).sum()))
@@ -431,13 +423,8 @@ class VLGRPOTrainer(GRPOTrainer):
         return scores.masked_fill(~torch.isfinite(scores), float("nan")).to(self.accelerator.device)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        step, args = self.state.global_step, self.args
-        with self.folder.checkpoint(step) as place:
-            usual, args.output_dir = args.output_dir, str(place)
-            try:
-                super()._save_checkpoint(model, trial)
-            finally:
-                args.output_dir = usual
+        with aside(self) as place:
+            super()._save_checkpoint(model, trial)
             ahead = self._step % self.repeats != 0
             kept = {
                 "seconds": self.seconds,
@@ -458,8 +445,7 @@ class VLGRPOTrainer(GRPOTrainer):
         if self.config.policy.lora or sharded.in_pieces(policy):
             super()._load_from_checkpoint(resume_from_checkpoint, policy)
         else:
-            saved = type(policy).from_pretrained(resume_from_checkpoint, dtype=policy.dtype, local_files_only=True)
-            policy.load_state_dict(saved.state_dict(), strict=True)
+            read_whole(policy, resume_from_checkpoint)
         self._recall(resume_from_checkpoint)
 
     def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
@@ -506,27 +492,6 @@ class VLGRPOTrainer(GRPOTrainer):
     def seconds(self) -> float:
         """Spent on this run since the trainer was made, earlier sittings included."""
         return self.earlier + time.monotonic() - self.opened
-
-
-def _distinct(rows: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The different rows in the order they come, and for each row which of those it is."""
-    distinct = list(dict.fromkeys(rows))
-    return distinct, [distinct.index(row) for row in rows]
-
-
-def _in_order(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same micro-batches with all rows back in the order in which they were sampled, so that groups lie together."""
-    order = torch.cat([batch["place"] for batch in batches]).argsort()
-    parts = order.split(len(order) // len(batches))
-
-    def sorted_rows(name: str, value: Any) -> list[Any]:
-        if isinstance(value, torch.Tensor) and value.ndim:
-            merged = torch.cat([batch[name] for batch in batches])
-            return [merged[part.to(merged.device)] for part in parts]
-        return [batch[name] for batch in batches]
-
-    columns = {name: sorted_rows(name, value) for name, value in batches[0].items()}
-    return [{name: values[i] for name, values in columns.items()} for i in range(len(batches))]
 
 
 def _column(name: str) -> Any:
