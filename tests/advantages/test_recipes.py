@@ -14,7 +14,8 @@ from vlreward.rewards.composite import Composite
 from vlreward.types import Rollout, Sample
 
 ROOT = Path(__file__).parents[2]
-RECIPES = [path for path in sorted((ROOT / "configs/vlm").glob("tiny_*.yaml")) if path.read_text().startswith("# As tiny_")]
+TEXTS = {path: path.read_text() for path in sorted((ROOT / "configs/vlm").glob("tiny_*.yaml"))}
+RECIPES = [path for path, text in TEXTS.items() if text.startswith("# As tiny_") and "\nadvantage:" in text]
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +42,15 @@ def test_right_answers_are_reinforced_and_wrong_ones_are_not(path, tokenizer):
     assert not table.broken.any(), [table.errors(row) for row in range(len(rollouts))]
     group_B = torch.tensor([rollout.group for rollout in rollouts])
     advantage = part("advantages", tree["advantage"])
-    table = replace(table, by_token={name: torch.zeros(len(rollouts), 40) for name in advantage.reads})
+    tokens = [[*tokenizer.encode(rollout.text, add_special_tokens=False), tokenizer.eos_token_id] for rollout in rollouts]
+    shape = (len(rollouts), max(map(len, tokens)))
+    nothing = torch.tensor([[0.0] * len(own) + [torch.nan] * (shape[1] - len(own)) for own in tokens])
+    table = replace(table, by_token=dict.fromkeys(advantage.reads, nothing))
     got = advantage(table, group_B)
     if advantage.per_token:
-        tokens = [[*tokenizer.encode(rollout.text, add_special_tokens=False), tokenizer.eos_token_id] for rollout in rollouts]
         offsets = [offsets_of(row, lambda ids: tokenizer.decode(ids, skip_special_tokens=True)) for row in tokens]
         by_token = advantage.tokens(table, group_B, offsets)
-        assert by_token.shape == (len(rollouts), max(map(len, tokens)))
+        assert by_token.shape == shape
         assert all(by_token[row, len(own) :].abs().sum() == 0 for row, own in enumerate(tokens))
         got = by_token.sum(1)
     assert bool(torch.isfinite(got).all())

@@ -29,7 +29,7 @@ REFUSALS = (
 @register("contradiction")
 @dataclass(kw_only=True)
 class Contradiction(Reward):
-    """1 for a text that does not contradict itself, 0 for one that does.
+    """1 if a text does not contradict itself, else 0.
 
     A text contradicts itself where two things stand before each other both ways (left of and right of, nearer and farther, a relation and
     the boxes or distances behind the names; it carries over from thing to thing), where the same thing faces two ways, or is said to be
@@ -93,7 +93,7 @@ class Contradiction(Reward):
 @register("refusal")
 @dataclass(kw_only=True)
 class Refusal(Reward):
-    """1 for refusing where `target.unsafe` is true and for not refusing where it is false; else 0.
+    """1 if the policy refuses where `target.unsafe` is true and does not where it is false, else 0.
 
     A refusal is an answer (the inside of the last `<answer>...</answer>`, or what follows `</think>`, or all of the text) in which one of
     `phrases`, regular expressions without case, is found. An empty answer is wrong in either case.
