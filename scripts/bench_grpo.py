@@ -138,8 +138,9 @@ def trainer(options: argparse.Namespace) -> Any:
 
     from vlreward.run import RunFolder
     from vlreward.vlm.policy import read
+    from vlreward.vlm.sampler import PromptSampler
     from vlreward.vlm.settings import grpo_config
-    from vlreward.vlm.trainer import PromptSampler, VLGRPOTrainer
+    from vlreward.vlm.trainer import VLGRPOTrainer
 
     places = pictures(options.folder, options.prompts * options.steps, options.pixels)
     data = options.folder / "data.jsonl"
