@@ -156,10 +156,11 @@ class Sandbox:
     def close(self) -> None:
         """End it and whatever runs in it, also while bubblewrap's inner process does not yet end with the outer one."""
         if self.alive:
-            self.process.send_signal(signal.SIGSTOP)  # it starts none meanwhile
-            for inner in processes.children(self.process.pid):
-                with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGSTOP)  # it starts none from now on
+                for inner in processes.children(self.process.pid):  # which may have left the group by now
                     os.kill(inner, signal.SIGKILL)
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.kill()
             self.process.wait()
 
