@@ -12,6 +12,7 @@ from vlreward.run import RunFolder, quiet
 from vlreward.types import Sample
 from vlreward.vlm.guide import GivenStart, Guide
 from vlreward.vlm.policy import read
+from vlreward.vlm.stages import course
 from vlreward.vlm.trainer import VLGRPOTrainer
 
 STARTS = {"fast": "Fast:", "slow": "Slow:"}
@@ -35,9 +36,15 @@ def test_the_first_share_of_each_group_is_guided_by_its_samples_label():
 
 def test_a_label_without_words_is_refused():
     with pytest.raises(DataError, match=r"s0: target\.thinking is 'medium', but `guide\.starts` has fast, slow"):
-        Guide(starts=STARTS).given(labelled("medium"), 2, Letters())
+        Guide(starts=STARTS).check(labelled("medium"))
     with pytest.raises(ConfigError, match="expected words for each label"):
         Guide(starts={"fast": ""})
+
+
+def test_data_without_any_label_are_refused_before_the_run(small):
+    with pytest.raises(ConfigError, match=r"guide\.key: no sample has target\.thinking; the sources 'by_answer_length' and 'labelled'"):
+        course(small(guide={"starts": STARTS}))
+    Guide(starts=STARTS).check(labelled(None, "slow"))
 
 
 def test_only_the_given_tokens_can_be_written_until_they_are_all_there():

@@ -35,16 +35,20 @@ class Guide:
         if not self.starts or not all(self.starts.values()):
             raise ConfigError(f"is {dict(self.starts)!r}, expected words for each label", "starts")
 
-    def given(self, samples: Sequence[Sample], size: int, tokenizer: Any) -> list[list[int]]:
-        """The tokens that each answer begins with, empty for a free one; `samples` names `size` answers in a row for each sample.
+    def check(self, samples: Sequence[Sample]) -> None:
+        """Raises ConfigError where no sample has a label, and DataError for a label without words."""
+        labels = {sample.id: sample.target.get(self.key) for sample in samples}
+        if all(label is None for label in labels.values()):
+            raise ConfigError(f"no sample has target.{self.key}; the sources 'by_answer_length' and 'labelled' set it", "guide.key")
+        for name, label in labels.items():
+            if label is not None and label not in self.starts:
+                raise DataError(f"{name}: target.{self.key} is {label!r}, but `guide.starts` has {', '.join(self.starts)}")
 
-        Raises DataError for a label without words.
-        """
+    def given(self, samples: Sequence[Sample], size: int, tokenizer: Any) -> list[list[int]]:
+        """The tokens that each answer begins with, empty for a free one; `samples` names `size` answers in a row for each sample."""
         out = []
         for i, sample in enumerate(samples):
             label = sample.target.get(self.key)
-            if label is not None and label not in self.starts:
-                raise DataError(f"{sample.id}: target.{self.key} is {label!r}, but `guide.starts` has {', '.join(self.starts)}")
             guided = i % size < round(self.share * size)
             out.append(tokenizer.encode(self.starts[label], add_special_tokens=False) if guided and label is not None else [])
         return out

@@ -95,6 +95,8 @@ def course(config: TrainVLM) -> tuple[list[Sample], list[Leg]]:
         rows = range(len(samples), len(samples) + len(found))
         legs.append(Leg(rows=rows, rewards=rewards, share=stage.share, order=order, numbers=numbers))
         samples += found
+    if config.guide:
+        config.guide.check(samples)
     return samples, legs
 
 
