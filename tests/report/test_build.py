@@ -132,6 +132,16 @@ def test_the_summary_keeps_what_the_command_wrote(runs, tmp_path):
     assert set(after) == {"held_out", "seconds", "steps", "report"}
 
 
+def test_a_chooser_is_set_beside_one_answer(runs, tmp_path):
+    folder = tmp_path / "eval"
+    shutil.copytree(runs["vlm"], folder)
+    summary = json.loads((folder / "summary.json").read_text()) | {"choose": {"tokens_single": 10.0, "tokens": 13.54, "answers": 1.4}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    text = " ".join(Page(write_report(folder)).text)
+    assert "Held-out score of one answer, and of the chosen one" in text
+    assert "one answer a sample, of 10 tokens. After: the one chosen of 1.4 answers, 13.5 tokens in all." in text
+
+
 def test_the_same_folder_gives_the_same_page(runs):
     assert write_report(runs["score"]).read_bytes() == write_report(runs["score"]).read_bytes()
 

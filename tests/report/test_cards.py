@@ -5,6 +5,7 @@ import math
 
 from PIL import Image
 
+from vlreward.report.build import write_report
 from vlreward.report.cards import OUTSET, choose, matched, ranked, spread
 from vlreward.report.figures import number
 from vlreward.report.folder import read_run
@@ -65,6 +66,28 @@ def test_boxes_are_drawn_just_outside_of_their_place_and_nonsense_is_left_out(ru
     out = OUTSET / card.picture.scale
     [box] = card.boxes
     assert (box.x, box.y, box.width, box.height) == (10 - out, 20 - out, 20 + 2 * out, 30 + 2 * out)
+
+
+def test_calls_of_tools_are_shown_with_what_came_back(runs, tmp_path):
+    row = next(row for row in read_run(runs["vlm"]).rollouts if row["picture"] and not row["errors"])
+    crop = {
+        "name": "crop",
+        "arguments": {"bbox_2d": [1, 2, 3, 4]},
+        "reply": "Picture 2 <shows> it.",
+        "visuals": [row["picture"]],
+        "error": None,
+    }
+    answer = {"name": "answer", "arguments": {}, "reply": "", "visuals": []}
+    folder = tmp_path / "x"
+    (folder / "media").mkdir(parents=True)
+    (folder / row["picture"]).write_bytes((runs["vlm"] / row["picture"]).read_bytes())
+    (folder / "run.json").write_text("{}")
+    (folder / "rollouts.jsonl").write_text(json.dumps({**row, "phase": "train", "total": 1.0, "actions": [crop, answer, 7]}) + "\n")
+    [card] = choose(read_run(folder), Album()).best
+    [call] = card.calls
+    assert (call.asked, call.reply) == ("crop(bbox_2d: [1, 2, 3, 4])", "Picture 2 <shows> it.")
+    assert call.pictures == [card.picture]
+    assert "Picture 2 &lt;shows&gt; it." in write_report(folder).read_text()
 
 
 def test_small_pictures_are_shown_in_whole_multiples_and_large_ones_are_shrunk(tmp_path):

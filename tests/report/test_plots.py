@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from vlreward.report.plots import MOST_POINTS, Line, histogram, line_plot, show, smoothed, ticks
+from vlreward.report.plots import MOST_POINTS, Line, _label, histogram, line_plot, show, smoothed, ticks
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,8 @@ def test_a_histogram_s_bars_are_shares_of_their_phase():
 def test_a_running_mean_keeps_a_straight_line_and_skips_gaps():
     assert smoothed([float(i) for i in range(60)]) == [float(i) for i in range(60)]
     assert smoothed([1.0, None, 3.0]) == [1.0, 2.0, 3.0]
+
+
+def test_tiny_and_huge_ticks_fit_beside_the_axis():
+    assert [_label(tick, [0, 2.5e-5]) for tick in (0, 2.5e-5)] == ["0", "2.5e-5"]
+    assert _label(-4e5, [-4e5, 0]) == "-4.0e5"

@@ -32,6 +32,15 @@ class Box:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Call:
+    """One call of a tool within a rollout, and what came back."""
+
+    asked: str
+    reply: str
+    pictures: list[Embedded | str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """One rollout on the page."""
 
@@ -46,6 +55,7 @@ class Card:
     scores: Mapping[str, float | None]
     notes: Mapping[str, str]
     errors: list[str]
+    calls: list[Call]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,9 +157,17 @@ def _maker(folder: Path, album: Album) -> Callable[[Row], Card]:
             scores={str(name): number(value) for name, value in (row.get("scores") or {}).items()},
             notes={str(name): str(note) for name, note in (row.get("notes") or {}).items()},
             errors=[str(error) for error in row.get("errors") or []],
+            calls=[_call(action, folder, album) for action in row.get("actions") or [] if isinstance(action, dict) and action.get("reply")],
         )
 
     return card
+
+
+def _call(action: Row, folder: Path, album: Album) -> Call:
+    pictures = [album.add(folder, name) for name in action.get("visuals") or []]
+    given = action.get("arguments")
+    arguments = ", ".join(f"{name}: {value}" for name, value in given.items()) if isinstance(given, dict) else ""
+    return Call(asked=f"{action.get('name')}({arguments})", reply=str(action["reply"]), pictures=[one for one in pictures if one])
 
 
 def _box(mark: Any, picture: Embedded | str | None) -> Box | None:

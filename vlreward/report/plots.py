@@ -219,7 +219,7 @@ def _label(tick: float, among: Sequence[float]) -> str:
     """Ticks of one axis with the same number of decimals."""
     step = among[1] - among[0]
     if max(map(abs, among)) >= 1e5 or step < 1e-4:
-        return f"{tick:.1e}" if tick else "0"
+        return f"{tick:.1e}".replace("e-0", "e-").replace("e+0", "e") if tick else "0"
     return f"{tick:.{max(0, -math.floor(math.log10(step) + 1e-9))}f}".replace("-", "−")
 
 

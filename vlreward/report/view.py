@@ -15,6 +15,7 @@ COMMANDS = {
     "score": "Scored pairs",
     "train-vlm": "Trained a vision-language model",
     "align": "Aligned a generator",
+    "eval": "Evaluated without training",
 }
 FEW_STEPS = 30
 """From here on a curve gets a running mean over its points."""
@@ -187,7 +188,13 @@ def held_out_table(rows: Mapping[str, Row], title: str, about: str, unit: str) -
 def _held_out(summary: Row) -> HeadlineTable | None:
     rows = summary.get("held_out") or {}
     rows = {name: rows[name] for name in sorted(rows, key=lambda name: name != "total")}
-    return held_out_table(rows, "Held-out score, before and after", "Mean with 95 % interval over samples; gain is paired.", "samples")
+    title, about = "Held-out score, before and after", "Mean with 95 % interval over samples; gain is paired."
+    chosen = summary.get("choose")
+    if isinstance(chosen, Mapping):
+        title = "Held-out score of one answer, and of the chosen one"
+        single, answers, tokens = (f"{chosen[name]:.3g}" for name in ("tokens_single", "answers", "tokens"))
+        about += f" Before: one answer a sample, of {single} tokens. After: the one chosen of {answers} answers, {tokens} tokens in all."
+    return held_out_table(rows, title, about, "samples")
 
 
 def _wins(summary: Row) -> HeadlineTable | None:
