@@ -208,3 +208,9 @@ def test_a_tool_tells_what_it_does_and_takes(tool):
     assert function["description"].endswith(".") and "\n" not in function["description"]
     assert set(function["parameters"]["required"]) <= set(function["parameters"]["properties"])
     assert isinstance(tool, (OpenPage, Retrieve)) or json.dumps(function)
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), 1e300, float("inf"), float("nan"), True, "3"])
+def test_numbers_that_no_picture_holds_are_the_policys_fault(number):
+    assert "expected 4 numbers" in refused(Crop(), scene(), bbox_2d=[0, 0, number, 10])
+    assert "expected 2 numbers" in refused(ZoomClip(), scene(Clip(torch.zeros(4, 3, 8, 8))), span=[0, number])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -97,10 +96,19 @@ class Tool:
         return self.call(scene, **{name: value for name, value in arguments.items() if name in self.parameters})
 
 
+FARTHEST = 1e9
+"""The largest number that a call may hold; a policy writes longer ones than a float can be."""
+
+
+def some_numbers(count: int, about: str) -> dict[str, Any]:
+    """JSON schema of a parameter that `numbers` reads."""
+    return {"type": "array", "items": {"type": "number"}, "minItems": count, "maxItems": count, "description": about}
+
+
 def numbers(value: Any, count: int, name: str) -> list[float]:
-    """That many finite numbers from a list. Raises CallError."""
+    """That many numbers from a list, none farther from 0 than `FARTHEST`. Raises CallError."""
     good = isinstance(value, list | tuple) and len(value) == count
-    if not good or not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value):
+    if not good or not all(isinstance(v, int | float) and not isinstance(v, bool) and -FARTHEST <= v <= FARTHEST for v in value):
         raise CallError(f"{name} is {str(value)[:60]}, expected {count} numbers")
     return [float(v) for v in value]
 

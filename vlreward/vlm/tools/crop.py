@@ -11,7 +11,7 @@ from vlreward.config import Count, NotNegative
 from vlreward.data.media import Picture
 from vlreward.registry import register
 from vlreward.rewards.frames import Frame, Resize
-from vlreward.vlm.tools.base import PICTURE, CallError, Result, Scene, Shown, Tool, numbers
+from vlreward.vlm.tools.base import PICTURE, CallError, Result, Scene, Shown, Tool, numbers, some_numbers
 
 THINNEST = 50
 """A region whose sides differ by a larger factor is refused: image processors do (Qwen's at 200)."""
@@ -42,16 +42,7 @@ class Crop(Tool):
     smallest: Count = 2
     """A region with a shorter side, in pixels of the picture, is refused."""
 
-    parameters = {
-        "bbox_2d": {
-            "type": "array",
-            "items": {"type": "number"},
-            "minItems": 4,
-            "maxItems": 4,
-            "description": "the region as [x1, y1, x2, y2]",
-        },
-        "picture": PICTURE,
-    }
+    parameters = {"bbox_2d": some_numbers(4, "the region as [x1, y1, x2, y2]"), "picture": PICTURE}
     optional = ("picture",)
 
     def call(self, scene: Scene, bbox_2d: Any = None, picture: Any = 1) -> Result:

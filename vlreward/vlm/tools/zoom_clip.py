@@ -11,7 +11,7 @@ from torch.nn.functional import interpolate
 from vlreward.config import Count
 from vlreward.data.media import Clip, Picture
 from vlreward.registry import register
-from vlreward.vlm.tools.base import CLIP, CallError, Result, Scene, Shown, Tool, numbers
+from vlreward.vlm.tools.base import CLIP, CallError, Result, Scene, Shown, Tool, numbers, some_numbers
 
 
 @register("zoom_clip")
@@ -29,16 +29,7 @@ class ZoomClip(Tool):
     form: Literal["clip", "pictures"] = "pictures"
     """What the policy gets: one clip, where it reads clips, or a picture for each frame."""
 
-    parameters = {
-        "span": {
-            "type": "array",
-            "items": {"type": "number"},
-            "minItems": 2,
-            "maxItems": 2,
-            "description": "the span as [start, end] in seconds",
-        },
-        "clip": CLIP,
-    }
+    parameters = {"span": some_numbers(2, "the span as [start, end] in seconds"), "clip": CLIP}
     optional = ("clip",)
 
     def call(self, scene: Scene, span: Any = None, clip: Any = 1) -> Result:
