@@ -69,6 +69,15 @@ def test_a_run_writes_metrics_pictures_and_a_summary(config_text, tmp_path, caps
     assert json.loads((folder.path / "run.json").read_text())["status"] == "done"
 
 
+@pytest.mark.parametrize(
+    ("objective", "calls"), [("{kind: flow_grpo}", 12), ("{kind: dense_grpo}", 12 * 4), ("{kind: draft, last: 2}", 12 * 2)]
+)
+def test_every_judgement_of_an_epoch_is_counted(config_text, tmp_path, objective, calls):
+    shorter = ("optim.epochs=1", "eval=null", f"objective={objective}", "rewards=[{kind: clip_score, model: assets/tiny-clip}]")
+    (row,) = run(config_text, tmp_path, shorter).read("metrics.jsonl")
+    assert row["reward_calls"] == calls
+
+
 def test_eval_alone_scores_the_generator_as_it_comes(config_text, tmp_path):
     trained = json.loads((run(config_text, tmp_path).path / "summary.json").read_text())
     config, _ = load(tmp_path / "run.yaml", [], Align)

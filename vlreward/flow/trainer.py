@@ -81,13 +81,14 @@ class Trainer:
         """One epoch: sample, judge, give credit, update. Its figures."""
         config, objective, epoch = self.config, self.config.objective, self.state.step
         figures: dict[str, float] = {}
+        self.reward_calls = 0
         plan = objective.plan(config.sampler, self.grid, epoch, config.run.seed)
         samples = self.take(self.state.cursor, config.group.groups)
         with self.timed("rollout", figures):
             collected = self.collect(plan, samples, epoch, config.group.size)
         collected.judge = self.judge if objective.needs_gradient else None
         with self.timed("reward", figures):
-            table = objective.score(collected, lambda rollouts: config.rewards(rollouts, self.device))
+            table = objective.score(collected, self.score)
         judged = table
         if config.control == "shuffle_rewards":
             order = torch.randperm(len(table.scores), generator=seeded(config.run.seed, "control", epoch))
@@ -98,7 +99,7 @@ class Trainer:
             figures |= self.update(collected, epoch)
         objective.after_epoch(self.policies, epoch)
         self.state.step, self.state.cursor = epoch + 1, self.state.cursor + len(samples)
-        figures |= watch.reward_figures(table)
+        figures |= watch.reward_figures(table) | {"reward_calls": float(self.reward_calls)}
         figures |= {"dead_fraction": dead_fraction(table, collected.group_B), "on_policy": float(config.optim.updates == 1)}
         figures |= {"diversity": watch.diversity(collected.rollouts), "saturation": watch.saturation(collected.rollouts)}
         order = table.total.nan_to_num(nan=-float("inf")).argsort(descending=True, stable=True).tolist()
@@ -112,8 +113,14 @@ class Trainer:
             epoch=epoch, size=size, micro_batch=micro_batch or self.config.group.micro_batch, device=self.device,
         )  # fmt: skip
 
+    def score(self, rollouts: Sequence[Rollout]) -> RewardTable:
+        """Judge an epoch's rollouts, whole or as they would have ended."""
+        self.reward_calls += len(rollouts)
+        return self.config.rewards(rollouts, self.device)
+
     def judge(self, rollouts: Sequence[Rollout]) -> RewardTable:
         """Judge with a gradient; terms of weight 0 only watch, and are not asked."""
+        self.reward_calls += len(rollouts)
         terms = [term for term in self.config.rewards.terms if term.weight]
         return Composite(terms)(rollouts, self.device)
 
