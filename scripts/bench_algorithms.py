@@ -1,0 +1,232 @@
+"""Every alignment algorithm on the same tiny generator: at an equal budget of reward calls, and at an equal budget of seconds.
+
+    python scripts/bench_algorithms.py                        # all of configs/align/tiny_*.yaml that draw objects: hours
+    python scripts/bench_algorithms.py nft tempflow --seeds 7
+    python scripts/bench_algorithms.py --table                # the table of what lies in --folder so far
+
+Each configuration keeps its own settings but for its number of epochs. That follows from `--calls` judgements, and, for a second run, from
+as many seconds of one core as the first configuration trains for them; where the two numbers lie within a tenth, one run stands for both.
+A run that is there is not made again. Held-out figures are of 256 prompts; a gain is a prompt's mean over the seeds, its interval one over
+prompts. Also measured is what nobody trained on: CLIP's score (`object_match` where CLIP was trained on), how far two pictures of a prompt
+lie apart, and the KL to the policy before: nats a dimension, summed over a rollout of Flow-SDE.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: a second is one core's
+
+import torch
+import yaml
+
+from vlreward.config import load
+from vlreward.flow import watch
+from vlreward.flow.collect import visual
+from vlreward.flow.config import Align
+from vlreward.flow.kernels.base import kl
+from vlreward.flow.kernels.flow_sde import FlowSde
+from vlreward.flow.kernels.ode import Ode
+from vlreward.flow.plan import Plan
+from vlreward.flow.rollout import rollout
+from vlreward.flow.trainer import Trainer
+from vlreward.run import RunFolder, quiet
+from vlreward.statistics import interval
+from vlreward.types import Rollout, Sample
+
+CONFIGS = Path(__file__).parent.parent / "configs" / "align"
+FIRST = "objects"
+"""Its seconds are everybody's."""
+GENERATOR = "assets/tiny-sd3"
+CLIP = {"kind": "clip_score", "model": "assets/tiny-clip"}
+TRUTH = {"kind": "object_match"}
+PROMPTS, MEMBERS = 32, 8
+"""Held-out prompts and rollouts of each, for diversity and KL."""
+
+
+def configurations(only: list[str]) -> dict[str, Path]:
+    """Name -> file, the first one first."""
+    found = {}
+    for path in sorted(CONFIGS.glob("tiny_*.yaml"), key=lambda path: (path.stem != f"tiny_{FIRST}", path.stem)):
+        tree = yaml.safe_load(path.read_text())
+        if tree["generator"]["model"] == GENERATOR and tree["data"].get("task") == "objects":
+            found[path.stem.removeprefix("tiny_")] = path
+    unknown = set(only) - set(found)
+    if unknown:
+        raise SystemExit(f"bench_algorithms.py: there is no {', '.join(sorted(unknown))} among {', '.join(found)}")
+    return {name: path for name, path in found.items() if not only or name in only}
+
+
+class Timed(Trainer):
+    """Counts the seconds of one core that its epochs take."""
+
+    spent = 0.0
+    calls = 0
+
+    def step(self) -> dict[str, float]:
+        began = time.process_time()
+        figures = super().step()
+        self.spent += time.process_time() - began
+        self.calls += int(figures["reward_calls"])
+        return figures
+
+
+def train(path: Path, name: str, options: argparse.Namespace, *overrides: str) -> Path:
+    """The folder of one run, with measured.json; made or finished first where that is missing."""
+    place = options.folder / name
+    if (place / "measured.json").is_file():
+        return place
+    torch.set_num_threads(1)
+    terms = yaml.safe_load(path.read_text())["rewards"]
+    for watched in (CLIP, TRUTH):
+        if all(term["kind"] != watched["kind"] for term in terms):
+            terms.append({**watched, "weight": 0.0})
+    data = {"kind": "tiny", "task": "objects", "count": options.held_out, "holdout": True}
+    held_out = json.dumps({"data": data, "steps": 8, "batch": 64})
+    shared = [f"run.name={name}", f"run.folder={options.folder}", f"rewards={json.dumps(terms)}", f"eval={held_out}", "save_every=1000"]
+    config, _ = load(path, [*shared, *overrides], Align)
+    folder = RunFolder.open(config.run, "align", config, fresh=True)
+    with quiet("transformers", "diffusers"):
+        assert config.eval is not None, "it was just given"
+        trainer = Timed(config, folder, config.data.samples(), config.eval.data.samples(), "cpu")
+        trainer.fit()
+        found = {"epochs": config.optim.epochs, "calls": trainer.calls, "seconds": trainer.spent, "trained_on": trained_on(terms)}
+        figures = found | {"kl": departure(trainer), "diversity_base": diversity(trainer, "base")}
+        figures |= {"diversity_train": diversity(trainer, trainer.evaluated)}
+    folder.status("done")
+    (place / "measured.json").write_text(json.dumps(figures) + "\n")
+    return place
+
+
+def trained_on(terms: list[dict[str, Any]]) -> str:
+    return next(term["kind"] for term in terms if term.get("weight", 1.0))
+
+
+def start(trainer: Trainer, sample: Sample) -> torch.Tensor:
+    """[MEMBERS,*] noise that belongs to the sample."""
+    return trainer.noise.batch(trainer.model.shape(), [("bench", sample.id, member) for member in range(MEMBERS)])
+
+
+@torch.no_grad()
+def diversity(trainer: Trainer, policy: str) -> float:
+    """Mean distance of two pictures of a held-out prompt, drawn by the ODE as evaluations are."""
+    plan = Plan(sigmas=trainer.grid, kernel=Ode(), policy=policy)
+    rollouts = []
+    for group, sample in enumerate(trainer.held_out[:PROMPTS]):
+        x = rollout(trainer.bind([sample.prompt] * MEMBERS, 1.0), plan, start(trainer, sample), lambda step: torch.empty(0)).x0
+        rollouts += [Rollout(sample=sample, made=visual(picture), group=group) for picture in trainer.model.decode(x)]
+    return watch.diversity(rollouts)
+
+
+@torch.no_grad()
+def departure(trainer: Trainer) -> float:
+    """KL(trained || before) of whole Flow-SDE rollouts, nats a dimension; the last step, which has no noise, is left out."""
+    kernel, found = FlowSde(noise=0.7), []
+    for sample in trainer.held_out[:PROMPTS]:
+        x, velocity = start(trainer, sample), trainer.bind([sample.prompt] * MEMBERS, 1.0)
+        total = torch.zeros(MEMBERS)
+        for i in range(len(trainer.grid) - 2):
+            s, s_next = (trainer.grid[k].expand(MEMBERS) for k in (i, i + 1))
+            trained, base = (kernel(x, velocity(x, s, policy), s, s_next) for policy in (trainer.evaluated, "base"))
+            total += kl(trained, base, s, s_next)
+            keys = [("bench", sample.id, member, i) for member in range(MEMBERS)]
+            x = trained.sample(trainer.noise.batch(x.shape[1:], keys))
+        found.append(total.mean().item())
+    return sum(found) / len(found)
+
+
+def budgets(path: Path, name: str, seed: int, control: bool, options: argparse.Namespace) -> None:
+    """The runs of one configuration and seed: one epoch, which tells what an epoch asks for; the calls; the seconds."""
+    label, fixed = f"{name}-{'shuffled' if control else seed}", [f"run.seed={seed}", *["control=shuffle_rewards"] * control]
+    calls = read(train(path, f"{name}-epoch", options, "optim.epochs=1", "eval.data.count=1"))["calls"]
+    epochs = max(1, round(options.calls / calls))
+    spent = read(train(path, f"{label}-calls", options, f"optim.epochs={epochs}", *fixed))["seconds"]
+    if name == FIRST or control:
+        return
+    seconds = options.seconds or read(options.folder / f"{FIRST}-{seed}-calls")["seconds"]
+    others = max(1, round(epochs * seconds / spent))
+    if abs(others - epochs) > 0.1 * epochs:
+        train(path, f"{label}-seconds", options, f"optim.epochs={others}", *fixed)
+
+
+def read(place: Path) -> dict[str, Any]:
+    return json.loads((place / "measured.json").read_text())
+
+
+def scores(place: Path, phase: str, name: str) -> dict[str, float]:
+    """Held-out sample -> score."""
+    rows = [json.loads(line) for line in (place / f"evaluation_{phase}.jsonl").read_text().splitlines()]
+    return {row["id"]: row["scores"][name] for row in rows}
+
+
+def gained(places: list[Path], name: str) -> str:
+    """Mean gain over seeds, its interval over held-out prompts, and each seed's own."""
+    each = []
+    for place in places:
+        before, after = (scores(place, phase, name) for phase in ("before", "after"))
+        each.append({sample: after[sample] - before[sample] for sample in before})
+    found = interval([sum(gain[sample] for gain in each) / len(each) for sample in each[0]])
+    seeds = " ".join(f"{sum(gain.values()) / len(gain):+.2f}" for gain in each) if len(each) > 1 else ""
+    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]" + f" ({seeds})" * bool(seeds)
+
+
+def table(found: dict[str, list[Path]]) -> str:
+    """Markdown, one row a configuration that has been run."""
+    head = [
+        "config",
+        "trained on",
+        "gain, equal calls",
+        "other score",
+        "gain, equal seconds",
+        "epochs",
+        "seconds an epoch",
+        "diversity",
+        "KL",
+    ]
+    rows = []
+    for label, places in found.items():
+        facts = [read(place) for place in places]
+        mean = {key: sum(fact[key] for fact in facts) / len(facts) for key in facts[0] if key != "trained_on"}
+        goal = facts[0]["trained_on"]
+        other = next(term["kind"] for term in (CLIP, TRUTH) if term["kind"] != goal)
+        timed = [place.with_name(place.name.replace("-calls", "-seconds")) for place in places]
+        timed = [second if second.exists() else first for first, second in zip(places, timed, strict=True)]
+        pace = mean["seconds"] / mean["epochs"]
+        rows.append([
+            f"`{label}`", f"`{goal}`", gained(places, goal), f"{gained(places, other).split(' (')[0]}",
+            "" if "shuffled" in label else gained(timed, goal), f"{mean['epochs']:.0f}", f"{pace:.1f}",
+            f"{mean['diversity_base']:.3f} to {mean['diversity_train']:.3f}", f"{mean['kl']:.2g}",
+        ])  # fmt: skip
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("only", nargs="*", help="names of configurations, without tiny_")
+    parser.add_argument("--calls", type=int, default=3072)
+    parser.add_argument("--seconds", type=float, help="of one core; none: as many as the first configuration takes")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[7, 8, 9])
+    parser.add_argument("--control", nargs="*", default=[FIRST], help="configurations that are run with shuffled rewards, too")
+    parser.add_argument("--held-out", type=int, default=256)
+    parser.add_argument("--folder", type=Path, default=Path("runs/algorithms"))
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    chosen = configurations(options.only)
+    work = [(name, seed, False) for seed in options.seeds for name in chosen]
+    work += [(name, options.seeds[0], True) for name in chosen if name in options.control]
+    for name, seed, control in [] if options.table else work:
+        budgets(chosen[name], name, seed, control, options)
+    labels = {name: [f"{name}-{seed}-calls" for seed in options.seeds] for name in chosen}
+    labels |= {f"{name}, shuffled": [f"{name}-shuffled-calls"] for name in chosen}
+    places = {label: [options.folder / run for run in runs] for label, runs in labels.items()}
+    there = {label: [place for place in runs if (place / "measured.json").is_file()] for label, runs in places.items()}
+    print(table({label: runs for label, runs in there.items() if runs}))
+
+
+if __name__ == "__main__":
+    main()
