@@ -14,6 +14,8 @@ from vlreward.tiny.tasks import HOLDOUT, make
 from vlreward.vlm.evaluate import answer
 from vlreward.vlm.policy import read
 from vlreward.vlm.prompts import encode, images
+from vlreward.vlm.tools.crop import Crop
+from vlreward.vlm.turns import Turns
 
 SAMPLES = [make("grounding", HOLDOUT + seed) for seed in range(6)]
 SETTINGS = {"max_new_tokens": 12, "batch": 6, "seed": 0}
@@ -47,6 +49,32 @@ def test_evaluation_leaves_random_state_and_mode_of_training_alone(tiny):
 
 def test_greedy_answers_do_not_depend_on_seed_or_batch(tiny):
     assert texts(tiny, temperature=0.0, seed=9, batch=4) == texts(tiny, temperature=0.0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_several_answers_are_those_of_plain_generation_on_repeated_prompts(tiny, temperature):
+    policy, processor = tiny
+    ours = answer(*tiny, SAMPLES[:3], **(SETTINGS | {"batch": 12, "temperature": temperature, "answers": 4}))
+    inputs = encode(processor, [sample for sample in SAMPLES[:3] for _ in range(4)])
+    sampled = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
+    torch.manual_seed(0)
+    made = policy.eval().generate(**inputs, **sampled, max_new_tokens=12, suppress_tokens=[policy.config.image_token_id])
+    plain = processor.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert [rollout.text for rollout in ours] == plain
+    assert [rollout.group for rollout in ours] == [0] * 4 + [1] * 4 + [2] * 4
+    assert (len(set(plain)) > 3) == bool(temperature)
+
+
+@pytest.mark.parametrize("turns", [None, Turns(tools=(Crop(),), limit=2)])
+def test_a_prompt_is_read_once_for_its_answers_in_a_batch(tiny, turns, monkeypatch):
+    rows: list[int] = []
+    tower = tiny[0].model.visual
+    seen = tower.forward
+    monkeypatch.setattr(tower, "forward", lambda pixels, *rest, **named: rows.append(len(pixels)) or seen(pixels, *rest, **named))
+    answer(*tiny, SAMPLES[:4], **(SETTINGS | {"temperature": 1.0, "batch": 6, "answers": 3}), turns=turns)
+    one = len(encode(tiny[1], SAMPLES[:1])["pixel_values"])
+    assert rows[0] == 2 * one
+    assert max(rows) <= 2 * one if turns is None else sum(rows) >= 4 * one
 
 
 def test_answers_see_the_picture(tiny):

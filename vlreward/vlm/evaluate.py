@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from vlreward.types import Rollout, Sample
+from vlreward.vlm.batches import distinct_of
 from vlreward.vlm.config import Clips
 from vlreward.vlm.prefill import generate
-from vlreward.vlm.prompts import Prompt, encode, has_clip, read
+from vlreward.vlm.prompts import Prompt, has_clip, read
 from vlreward.vlm.talk import Host, Talk
 from vlreward.vlm.turns import Turns
 
@@ -22,10 +23,9 @@ def answer(
 ) -> list[Rollout]:  # fmt: skip
     """`answers` rollouts of each sample, of several turns where `turns` says so, side by side and in one group; temperature 0 is greedy.
 
-    Leaves the policy's mode and the random state of training as they were.
+    A prompt is read once for all of its answers in a batch. Leaves the policy's mode and the random state of training as they were.
     """
     training, device = policy.training, policy.device
-    asked = [sample for sample in samples for _ in range(answers)]
     rollouts: list[Rollout] = []
     settings: dict[str, Any] = (
         {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {"do_sample": False}
@@ -37,41 +37,42 @@ def answer(
     policy.eval()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        for first in range(0, len(asked), batch):
-            chosen = asked[first : first + batch]
+        for first in range(0, len(samples) * answers, batch):
+            numbers = [row // answers for row in range(first, min(first + batch, len(samples) * answers))]
+            distinct, owner = distinct_of(numbers)
+            asked = [samples[number] for number in distinct]
             if turns:
-                talks = conversations(policy, Host(turns, processor, policy, clips), chosen, settings)
-                rollouts += [talk.rollout((first + i) // answers) for i, talk in enumerate(talks)]
-                done(len(chosen))
-                continue
-            inputs = encode(processor, chosen, device, clips=clips)
-            made = policy.generate(**inputs, **settings)
-            tokens = made[:, inputs["input_ids"].shape[1] :]
-            texts = processor.batch_decode(tokens, skip_special_tokens=True)
-            counts = num_tokens(tokens, policy.generation_config.eos_token_id)
-            rollouts += [
-                Rollout(sample=sample, text=text, group=(first + i) // answers, num_tokens=count)
-                for i, (sample, text, count) in enumerate(zip(chosen, texts, counts, strict=True))
-            ]
-            done(len(chosen))
+                talks = conversations(policy, Host(turns, processor, policy, clips), asked, owner, settings)
+                rollouts += [talk.rollout(number) for number, talk in zip(numbers, talks, strict=True)]
+            else:
+                tokens = written(policy, [read(processor, policy, sample, clips) for sample in asked], owner, settings)
+                texts = processor.batch_decode(tokens, skip_special_tokens=True)
+                rollouts += [
+                    Rollout(sample=samples[number], text=text, group=number, num_tokens=len(ids))
+                    for number, text, ids in zip(numbers, texts, tokens, strict=True)
+                ]
+            done(len(numbers))
     policy.train(training)
     return rollouts
 
 
-def conversations(policy: Any, host: Host, samples: Sequence[Sample], settings: dict[str, Any]) -> list[Talk]:
-    """One rollout of several turns for each sample."""
+def conversations(policy: Any, host: Host, samples: Sequence[Sample], owner: Sequence[int], settings: dict[str, Any]) -> list[Talk]:
+    """A rollout of several turns for each entry of `owner`, about the sample with that number."""
     prompts = [read(host.processor, policy, sample, host.clips, host.config.system) for sample in samples]
-    talks = [Talk(sample, prompt) for sample, prompt in zip(samples, prompts, strict=True)]
-    pad = settings["pad_token_id"]
+    talks = [Talk(samples[number], prompts[number]) for number in owner]
 
     def write(asked: Sequence[Prompt] | None) -> list[list[int]]:
-        whole = prompts if asked is None else asked
-        made = generate(policy, whole, range(len(whole)), pad, **settings)[:, max(len(prompt.ids) for prompt in whole) :]
-        counts = num_tokens(made, policy.generation_config.eos_token_id)
-        return [row[:count].tolist() for row, count in zip(made, counts, strict=True)]
+        return written(policy, prompts, owner, settings) if asked is None else written(policy, asked, range(len(asked)), settings)
 
     host.hold(talks, write)
     return talks
+
+
+def written(policy: Any, prompts: Sequence[Prompt], owner: Sequence[int], settings: dict[str, Any]) -> list[list[int]]:
+    """The tokens of an answer to prompt `owner[i]` for each i, its end token included; every prompt is read once."""
+    made = generate(policy, prompts, owner, settings["pad_token_id"], **settings)[:, max(len(prompt.ids) for prompt in prompts) :]
+    counts = num_tokens(made, policy.generation_config.eos_token_id)
+    return [row[:count].tolist() for row, count in zip(made, counts, strict=True)]
 
 
 def num_tokens(tokens_BT: torch.Tensor, ends: int | Sequence[int] | None) -> list[int]:
