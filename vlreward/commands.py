@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -17,8 +17,9 @@ from vlreward.run import RunFolder, rank
 
 def train_vlm(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
     """Train a vision-language model; 0. Raises UserError for what the user can mend."""
-    config, _ = load(path, overrides, vlm_configuration(path))
-    if vlm_configuration(path).__name__ == "TrainPairs":
+    command = vlm_configuration(path, overrides)
+    config, _ = load(path, overrides, command)
+    if command.__name__ == "TrainPairs":
         from vlreward.vlm.pair_train import train_pairs as train
     else:
         from vlreward.vlm.train import train
@@ -50,7 +51,7 @@ def evaluate(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
     else:
         from vlreward.vlm.train import evaluate as run
 
-        Model = vlm_configuration(path)
+        Model = vlm_configuration(path, overrides)
     config, _ = load(path, overrides, Model)
     with _blaming(path):
         if config.eval is None:
@@ -58,12 +59,25 @@ def evaluate(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
         return _tell(run(config, resume, fresh))  # type: ignore[arg-type]
 
 
-def vlm_configuration(path: str | Path) -> type:
-    """The class of a train-vlm configuration: one that has `preferences` learns from pairs, any other from rollouts."""
+def vlm_configuration(path: str | Path, overrides: Sequence[str] = ()) -> type:
+    """The class of a train-vlm configuration: one that has `preferences` learns from pairs, any other from rollouts.
+
+    Raises ConfigError for one that says both.
+    """
     from vlreward.vlm.config import TrainVLM
     from vlreward.vlm.pair_config import TrainPairs
 
-    return TrainPairs if "preferences" in _keys(path) else TrainVLM
+    in_file = _keys(path)
+    keys = in_file | {override.partition("=")[0].split(".")[0] for override in overrides}
+    if {"preferences", "group"} <= keys:
+        given = "group" if "preferences" in in_file else "preferences"
+        raise ConfigError(
+            "'preferences' (learns from pairs) and 'group' (from rollouts) exclude each other; start from a file that has only the one "
+            "you mean, such as configs/vlm/tiny_dpo.yaml or configs/vlm/tiny_grounding.yaml",
+            given,
+            str(path) if given in in_file else "command line",
+        )
+    return TrainPairs if "preferences" in keys else TrainVLM
 
 
 def _keys(path: str | Path) -> set[str]:

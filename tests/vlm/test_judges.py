@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Timer
 
 import pytest
 import torch
@@ -91,6 +91,17 @@ def test_a_reward_inside_of_another_makes_it_wait_too(rollout):
     table = Judges().begin(composite(Gate(when=Length(), then=patient, at_least=0.5)), [rollout("a" * 60), rollout("a")], "cpu")
     patient.go.set()
     assert table().scores[:, 0].tolist() == [0.1, 0.0]
+
+
+def test_what_is_judged_beside_the_batches_waits_for_them_and_is_not_remembered(rollout):
+    """As a near miss of the second portion is, while the first is still being judged."""
+    patient = Patient(first="a")
+    judges, rewards = Judges(), composite(patient)
+    table = judges.begin(rewards, [rollout("a"), rollout("aa")], "cpu")
+    Timer(0.1, patient.go.set).start()
+    assert judges.beside(rewards, lambda: rewards([rollout("b")]).scores.tolist()) == [[0.3]]
+    assert table().scores[:, 0].tolist() == [0.1, 0.2]
+    assert judges.begin(rewards, [rollout("c")], "cpu")().scores.tolist() == [[0.3]]
 
 
 def test_what_a_reward_raises_is_raised_where_its_scores_are_asked_for(rollout):

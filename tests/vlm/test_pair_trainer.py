@@ -13,6 +13,7 @@ from killed import killed, same_policy
 from PIL import Image
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from vlreward.cli import main
 from vlreward.commands import vlm_configuration
 from vlreward.config import parse
 from vlreward.data.media import Clip, Picture
@@ -251,3 +252,22 @@ def test_too_few_pairs_and_rows_without_pairs_are_refused(small):
         train_pairs(small("none", preferences={"size": 2, "margin": 5.0}))
     with pytest.raises(DataError, match="chosen is None"):
         train_pairs(small("bare", preferences={"kind": "given"}))
+
+
+@pytest.mark.parametrize(
+    ("file", "override", "key", "where"),
+    [
+        ("tiny_grounding.yaml", "preferences={kind: sampled}", "preferences", "command line"),
+        ("tiny_dpo.yaml", "group.size=8", "group", "command line"),
+    ],
+)
+def test_pairs_and_rollouts_in_one_configuration_are_refused_with_what_to_do(file, override, key, where, capsys):
+    assert main(["train-vlm", f"configs/vlm/{file}", override]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"vlreward: {where}: {key}: ") and "tiny_dpo.yaml" in said and said.count("\n") == 1
+    assert main(["eval", f"configs/vlm/{file}", override]) == 2
+
+
+def test_preferences_may_come_from_the_command_line(tmp_path):
+    (tmp_path / "c.yaml").write_text("run: {name: x}\n")
+    assert vlm_configuration(tmp_path / "c.yaml", ["preferences.kind=given", "run.seed=3"]) is TrainPairs

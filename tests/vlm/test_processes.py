@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -135,10 +136,23 @@ def test_weights_in_pieces_are_refused_where_processes_would_wait_for_each_other
     sharded.check(accelerator, [pictured, pictured])
     with pytest.raises(ConfigError, match="mixes prompts with and without"):
         sharded.check(accelerator, [pictured, plain])
+    with pytest.raises(ConfigError, match="use DDP or ZeRO-2") as caught:
+        sharded.check(accelerator, [pictured], turns=True)
+    assert caught.value.key == "turns"
     plugin.state_dict_type = "StateDictType.SHARDED_STATE_DICT"
     with pytest.raises(ConfigError, match="expected FULL_STATE_DICT") as caught:
         sharded.check(accelerator, [pictured])
     assert caught.value.key == "fsdp_config.fsdp_state_dict_type"
+
+
+@pytest.mark.parametrize(("stage", "refused"), [(2, False), (3, True)])
+def test_rollouts_of_several_turns_are_refused_where_deepspeed_divides_the_weights(stage, refused):
+    pictured = Sample(id="a", prompt="?", visuals=(Picture("x.png"),))
+    state = SimpleNamespace(fsdp_plugin=None, deepspeed_plugin=SimpleNamespace(zero_stage=stage))
+    accelerator = SimpleNamespace(state=state, distributed_type="DistributedType.DEEPSPEED")
+    sharded.check(accelerator, [pictured])
+    with pytest.raises(ConfigError, match="ZeRO-3 cannot do") if refused else contextlib.nullcontext():
+        sharded.check(accelerator, [pictured], turns=True)
 
 
 @pytest.mark.parametrize("lora", [0, pytest.param(4, marks=pytest.mark.slow)])

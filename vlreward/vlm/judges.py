@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import Thread
+from typing import TypeVar
 
 from vlreward.rewards.base import Reward, walk
 from vlreward.rewards.composite import Composite, Term
 from vlreward.types import RewardOutput, RewardTable, Rollout
+
+T = TypeVar("T")
 
 
 class Judges:
@@ -61,6 +64,17 @@ class Judges:
         thread.start()
         self.last = [(reward, other) for reward, other in self.last if reward is not term.reward] + [(term.reward, thread)]
         return thread
+
+    def beside(self, rewards: Composite, work: Callable[[], T]) -> T:
+        """What `work` gives, which judges with these rewards what is no batch: all begun batches are judged first, and nothing of it is
+        remembered."""
+        for _, thread in self.last:
+            thread.join()
+        memory = [dict(kept) for kept in rewards.memory]
+        try:
+            return work()
+        finally:
+            rewards.recall(memory)
 
     def stop(self) -> None:
         """Give up what is being judged, so that the program can end."""

@@ -110,7 +110,7 @@ class VLGRPOTrainer(GRPOTrainer):
             rollout_func=self._converse if config.turns else None,
         )
         self.signals = Signals(self)
-        sharded.check(self.accelerator, samples)
+        sharded.check(self.accelerator, samples, turns=config.turns is not None)
         if config.policy.shared_prefix:
             for model in filter(None, (policy, self.ref_model)):
                 blocks.use(model)
@@ -209,8 +209,6 @@ class VLGRPOTrainer(GRPOTrainer):
     def _converse(self, prompts: list, trainer: Any) -> dict[str, Any]:
         """Rollouts of several turns for `self.rows`, as TRL's `rollout_func` gives them."""
         assert self.config.turns is not None, "there is only one turn"
-        if sharded.in_pieces(self.model_wrapped):
-            raise ConfigError("needs the whole model in each process so far; start it with DDP", "turns")
         host = Host(self.config.turns, self.processing_class, self.base, self.config.policy.clips)
         ids = self._tokenize_prompts(prompts)[0]
         talks = self.talks = [Talk(self.samples[row], self._prompt(row)) for row in self.rows]
@@ -231,12 +229,9 @@ class VLGRPOTrainer(GRPOTrainer):
         return {"prompt_ids": ids, "completion_ids": written, "logprobs": None, "env_mask": mine}
 
     def _worth(self, rollouts: Sequence[Rollout]) -> list[float]:
-        """Total rewards of answers while their rollouts go on; what rewards remember of batches stays as it is."""
+        """Total rewards of answers while their rollouts go on."""
         rewards = self.leg.rewards
-        memory = [dict(kept) for kept in rewards.memory]
-        total = rewards(rollouts, str(self.accelerator.device)).total
-        rewards.recall(memory)
-        return total.tolist()
+        return self.judges.beside(rewards, lambda: rewards(rollouts, str(self.accelerator.device)).total.tolist())
 
     def _generate(self, prompts: list) -> Any:
         size, sampling, processes, process = self.config.group.size, self.config.sampling, *self._processes
@@ -274,7 +269,8 @@ class VLGRPOTrainer(GRPOTrainer):
         own = [len(tokens) for tokens in made[1]]
         if self.config.correction:
             asked = [(self.samples[row], group + i // size) for i, row in enumerate(self.rows)]
-            made, own = rewritten(self.config, self.leg.rewards, made, asked, self.processing_class, str(self.accelerator.device))
+            rewards, texts, device = self.leg.rewards, self.processing_class, str(self.accelerator.device)
+            made, own = self.judges.beside(rewards, lambda: rewritten(self.config, rewards, made, asked, texts, device))
             self._count("corrected", sum(kept < len(tokens) for kept, tokens in zip(own[:count], made[1], strict=False)))
         likelihoods = self._likelihoods(made[1]) if self.config.reads_likelihood else [None] * len(made[1])
         self._count("tokens/generate", sum(map(sum, made[2])) if made[2] else sum(map(len, made[1])))
