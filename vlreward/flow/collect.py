@@ -225,7 +225,7 @@ def collect(
             trajectory = rollout(velocity, plan, noise.batch(shape, start).to(device), eps)
         else:
             distinct = sorted({group for group, _ in chosen})
-            stem = replace(plan, sigmas=plan.sigmas[: plan.branch + 1], kernel=Ode(), noisy=(), train=(), branch=None)
+            stem = replace(plan, sigmas=plan.sigmas[: plan.branch + 1], kernel=Ode(), noisy=(), train=(), branch=None, multistep=None)
             x = noise.batch(shape, [(epoch, group, 0, -1) for group in distinct]).to(device)
             x = rollout(bind([samples[group].prompt for group in distinct]), stem, x, eps).x0
             trajectory = rollout(velocity, plan, x[[distinct.index(group) for group, _ in chosen]], eps, plan.branch)

@@ -68,3 +68,30 @@ def noise(x: torch.Tensor, v: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
 def score(x: torch.Tensor, v: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
     """Gradient of the log density of x at s, as v predicts it: -eps / s."""
     return -noise(x, v, s) / wide(s, x)
+
+
+def multistep(
+    x: torch.Tensor, x0: torch.Tensor, s: torch.Tensor, s_next: torch.Tensor, last: tuple[torch.Tensor, torch.Tensor] | None
+) -> torch.Tensor:
+    """[B,*] x at s_next by DPM-Solver++(2M): Euler towards an x0 that is extrapolated from this prediction and the `last` one.
+
+    `x0` is what v predicts at s, `last` that of the step before and its s. Second order in the steps' lengths; without a `last`, and to
+    s_next 0 or from a last s of 1 (both infinite in log signal to noise), it is Euler's step.
+    Source: arXiv 2211.01095, algorithm 2; with alpha = 1 - s and sigma = s its first-order step is Euler's.
+    """
+    if last is not None:
+        before, s_last = last
+        there, now, then = (torch.log((1 - level) / level) for level in (s_next, s, s_last))
+        share = torch.where((s_next > 0) & (s_last < 1), (there - now) / (2 * (now - then)), 0.0)
+        x0 = x0 + wide(share, x) * (x0 - before)
+    kept = wide(s_next / s, x)
+    return kept * x + (1 - kept) * x0
+
+
+def compressed(grid: torch.Tensor, first: int, share: float) -> torch.Tensor:
+    """The grid [steps+1] with the steps from `first` on replaced by ceil(share * their number), laid evenly over their places."""
+    count = math.ceil(share * (len(grid) - 1 - first) - 1e-9)
+    places = first + torch.arange(1, count + 1, dtype=torch.float64) * (len(grid) - 1 - first) / max(count, 1)
+    low = places.floor().long().clamp(max=len(grid) - 2)
+    part = (places - low).float()
+    return torch.cat([grid[: first + 1], grid[low] * (1 - part) + grid[low + 1] * part])

@@ -37,10 +37,13 @@ class Plan:
     """Where the objective denoises again, with a gradient: x before this step is stored."""
     branch: int | None = None
     """The rollouts of a group are one until this step, which is computed once and then goes on with each one's own noise."""
+    multistep: int | None = None
+    """From this step on DPM-Solver++(2M) takes the place of Euler; none of these steps is noisy."""
 
     def __post_init__(self):
         assert set(self.train) <= set(self.noisy) <= set(range(self.steps)), f"steps out of range: {self.train}, {self.noisy}"
         assert self.kernel.stochastic or not self.train, "a deterministic kernel has no transitions to train on"
+        assert self.multistep is None or max(self.noisy, default=-1) < self.multistep, "the multistep solver has no noise"
 
     @property
     def steps(self) -> int:

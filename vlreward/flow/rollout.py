@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 
 from vlreward.flow.kernels.ode import Ode
+from vlreward.flow.math import clean, multistep
 from vlreward.flow.plan import Plan
 
 
@@ -42,11 +43,16 @@ def rollout(velocity: Velocity, plan: Plan, x: torch.Tensor, eps: Callable[[int]
     """Denoise x [B,*] along the plan from its step `first` on; `eps(i)` is the noise [B,*] of step i, asked for at noisy steps only."""
     ode, batch = Ode(), len(x)
     nothing = restart = x.new_zeros(batch, 0)
+    last: tuple[torch.Tensor, torch.Tensor] | None = None
     before, after, log_prob, means = [], [], [], []
     for i in range(first, plan.steps):
         s, s_next = (plan.sigmas[k].to(x.device).expand(batch) for k in (i, i + 1))
         restart = x if i == plan.restart else restart
         v = velocity(x, s, plan.policy)
+        if plan.multistep is not None and i >= plan.multistep:
+            x0 = clean(x, v, s)
+            x, last = multistep(x, x0, s, s_next, last), (x0, s)
+            continue
         if i not in plan.noisy:
             x = ode(x, v, s, s_next).mean
             continue
@@ -65,6 +71,7 @@ def rollout(velocity: Velocity, plan: Plan, x: torch.Tensor, eps: Callable[[int]
 
 
 def completed(velocity: Velocity, plan: Plan, x: torch.Tensor, step: int) -> torch.Tensor:
-    """[B,*] the clean end of x [B,*] before a step of the plan, by the ODE along the plan's remaining sigmas."""
-    rest = Plan(sigmas=plan.sigmas[step:], kernel=Ode(), policy=plan.policy)
+    """[B,*] the clean end of x [B,*] before a step of the plan, by the ODE along the plan's remaining sigmas and with its solver."""
+    later = None if plan.multistep is None else max(0, plan.multistep - step)
+    rest = Plan(sigmas=plan.sigmas[step:], kernel=Ode(), policy=plan.policy, multistep=later)
     return rollout(velocity, rest, x, lambda i: torch.empty(0)).x0

@@ -12,7 +12,7 @@ import torch
 from vlreward.config import Bound, Count, NotNegative, Positive, parse, part, resolved
 from vlreward.errors import ConfigError
 from vlreward.flow.kernels.base import Kernel
-from vlreward.flow.math import Grid, sigmas
+from vlreward.flow.math import Grid, compressed, sigmas
 from vlreward.flow.plan import Plan, seeded
 
 
@@ -40,6 +40,12 @@ class Schedule:
     """Share of the noisy steps that is trained, rounded down to at least one and drawn anew each epoch. Source: DanceGRPO, 0.6."""
     share_noise: bool = False
     """All rollouts of a group start from the same noise."""
+    tail: Literal["euler", "multistep"] = "euler"
+    """What solves the ODE after the last noisy step (all of it, with the kernel `ode`): `multistep` is DPM-Solver++(2M)."""
+    compress: Annotated[float, Bound(0, 1, above=True)] = 1.0
+    """Share of the steps after the window that is left of them, rounded up; a rollout then takes window's end + ceil(compress * rest)
+    steps. Steps before the window are never left out. With `tail: multistep` this is MixGRPO-Flash (arXiv 2507.21802, 0.4), and with
+    `window_from: 0` and no `slide` its frozen form."""
 
     def __post_init__(self):
         if self.window is not None and self.window + (self.window_from or 0) > self.last_noisy:
@@ -48,6 +54,8 @@ class Schedule:
         for name in ("window_from", "slide"):
             if self.window is None and getattr(self, name) is not None:
                 raise ConfigError("is given without the size of the window; add sampler.window", name)
+        if self.window is None and self.compress < 1:
+            raise ConfigError("leaves out steps after the window, but there is none; add sampler.window", "compress")
 
     @property
     def last_noisy(self) -> int:
@@ -105,9 +113,11 @@ class Sampler:
         chosen = list(noisy) if self.kernel.stochastic else []
         count = max(1, int(schedule.trained * len(chosen) + 1e-9))
         drawn = torch.randperm(len(chosen), generator=seeded(seed, "trained", epoch))[:count].sort().values.tolist()
+        quiet = max(chosen, default=-1) + 1
         return Plan(
-            sigmas=grid, kernel=self.kernel, noisy=tuple(chosen), train=tuple(chosen[k] for k in drawn), guidance=schedule.guidance,
-            share_noise=schedule.share_noise,
+            sigmas=compressed(grid, quiet, schedule.compress) if schedule.compress < 1 else grid, kernel=self.kernel, noisy=tuple(chosen),
+            train=tuple(chosen[k] for k in drawn), guidance=schedule.guidance, share_noise=schedule.share_noise,
+            multistep=quiet if schedule.tail == "multistep" else None,
         )  # fmt: skip
 
     def _window(self, epoch: int, seed: int) -> int:

@@ -45,7 +45,7 @@ class TempflowGrpo(PolicyGradient):
             raise ConfigError(f"is {self.before}, expected at most the {last} steps before the last", "objective.before")
         plan = replace(sampler.plan(grid, epoch, seed), share_noise=True)
         k = int(torch.randint(self.before or last, (1,), generator=seeded(seed, "branch", epoch)))
-        return replace(plan, noisy=(k,), train=(k,), branch=k)
+        return replace(plan, noisy=(k,), train=(k,), branch=k, multistep=None if plan.multistep is None else k + 1)
 
     def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
         super().credit(collected, table, advantage)
