@@ -30,7 +30,9 @@ SETTINGS = {
     "best_of_group": {"best": 2},
     "draft": {"last": 2},
     "refl": {"latest_share": 0.5},
+    "latent_reward": {"critic": {"width": 8, "updates": 2, "pairs": 4}},
 }
+WITHOUT_A_POLICY = {"latent_reward"}
 SAMPLERS = {
     "sliding": {"kernel": "cps", "window": 2, "slide": 1, "share_noise": True},
     "a share of the steps": {"kernel": "dance", "trained": 0.5},
@@ -61,6 +63,25 @@ def weights(folder: RunFolder) -> dict[str, torch.Tensor]:
     return load_file(found[1] / "policies.safetensors")
 
 
+def kept(folder: RunFolder) -> dict:
+    """What a run's last checkpoint holds of its optimiser and of its objective."""
+    found = folder.latest()
+    assert found is not None
+    record = torch.load(found[1] / "training.pt", weights_only=True)
+    return {name: record[name] for name in ("optimizer", "objective")}
+
+
+def same(one, other) -> bool:
+    """To the last bit, containers and all."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
 def rows(folder: RunFolder) -> list[dict]:
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in folder.read("metrics.jsonl")]
 
@@ -89,13 +110,15 @@ def test_it_moves_the_weights_and_resumes_to_the_same_bits(kind, small, monkeypa
     """S13"""
     settings = {"kind": kind} | SETTINGS[kind]
     whole = train(small("whole", settings))
-    assert all(row["grad_norm"] > 0 and row["skipped"] == 0 for row in rows(whole))
+    assert all((row["grad_norm"] > 0) == (row["skipped"] == 0) == (kind not in WITHOUT_A_POLICY) for row in rows(whole))
     resumed = stopped_and_resumed(small("resumed", settings), monkeypatch)
     first, second = weights(whole), weights(resumed)
     assert rows(whole) == rows(resumed)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert any(value.abs().max() > 0 for name, value in first.items() if name.startswith("train/") and "lora_B" in name)
+    assert same(first, second)
+    assert same(kept(whole), kept(resumed))
+    assert kind in WITHOUT_A_POLICY or any(
+        value.abs().max() > 0 for name, value in first.items() if name.startswith("train/") and "lora_B" in name
+    )
 
 
 @pytest.mark.parametrize("how", SAMPLERS)

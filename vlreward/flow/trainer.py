@@ -45,6 +45,7 @@ class Trainer:
         self.grid = config.sampler.sigmas(self.model.schedule(config.sampler.schedule.steps))
         names = config.objective.policies | ({"ema"} if config.optim.ema else set())
         self.policies = Policies(self.model.net, names)
+        config.objective.prepare(self.model.shape(), lambda prompts: self.embeddings(prompts, device), device, config.run.seed)
         self.weights = [weight for weight in self.model.net.parameters() if weight.requires_grad]
         optim = config.optim
         self.optimizer = torch.optim.AdamW(self.weights, lr=optim.lr, weight_decay=optim.weight_decay)
@@ -54,7 +55,7 @@ class Trainer:
         """Evaluate, train, evaluate again, and write what it came to. Goes on from the newest checkpoint where there is one."""
         config, found = self.config, self.folder.latest()
         if found:
-            self.state = state.restore(found[1], self.policies, self.optimizer)
+            self.state = state.restore(found[1], self.policies, self.optimizer, config.objective)
         self.folder.rewind(self.state.step if found else -1)
         self.check()
         if config.eval and self.state.step == 0:
@@ -70,6 +71,7 @@ class Trainer:
                 progress.advance(reward=figures.get("reward/total", float("nan")))
         with self.policies.use(self.evaluated):
             self.model.export(self.folder.path / ("lora" if self.policies.lora else "transformer"))
+        config.objective.export(self.folder.path)
         summary: dict = {"command": "align", "seconds": self.seconds, "steps": self.state.step}
         if config.eval:
             self.evaluate("after", self.evaluated)
@@ -99,7 +101,7 @@ class Trainer:
             figures |= self.update(collected, epoch)
         objective.after_epoch(self.policies, epoch)
         self.state.step, self.state.cursor = epoch + 1, self.state.cursor + len(samples)
-        figures |= watch.reward_figures(table) | {"reward_calls": float(self.reward_calls)}
+        figures |= watch.reward_figures(table) | objective.figures() | {"reward_calls": float(self.reward_calls)}
         figures |= {"dead_fraction": dead_fraction(table, collected.group_B), "on_policy": float(config.optim.updates == 1)}
         figures |= {"diversity": watch.diversity(collected.rollouts), "saturation": watch.saturation(collected.rollouts)}
         order = table.total.nan_to_num(nan=-float("inf")).argsort(descending=True, stable=True).tolist()
@@ -225,7 +227,7 @@ class Trainer:
 
     def save(self) -> None:
         with self.folder.checkpoint(self.state.step) as place:
-            state.save(place, replace(self.state, seconds=self.seconds), self.policies, self.optimizer)
+            state.save(place, replace(self.state, seconds=self.seconds), self.policies, self.optimizer, self.config.objective)
 
     @contextlib.contextmanager
     def timed(self, stage: str, figures: dict[str, float]) -> Iterator[None]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 
 from vlreward.advantages.base import Advantage
 from vlreward.flow.collect import Batch, Collected, Judge
+from vlreward.flow.latent_reward import ConditionOf
 from vlreward.flow.plan import Plan
 from vlreward.flow.policies import Policies
 from vlreward.flow.rollout import Velocity
@@ -59,3 +62,23 @@ class Objective:
 
     def after_epoch(self, policies: Policies, epoch: int) -> None:
         """What happens to named weights; nothing by default."""
+
+    def prepare(self, shape: Sequence[int], condition: ConditionOf, device: str, seed: int) -> None:
+        """Begin anew, for a method that keeps more than named weights: called before a run, and before a saved state is put back.
+
+        `shape` is that of one rollout's latents.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that it keeps from epoch to epoch: tensors, numbers and texts in plain containers."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+
+    def figures(self) -> dict[str, float]:
+        """What to log of it after each epoch."""
+        return {}
+
+    def export(self, folder: Path) -> None:
+        """Write what was learned besides policies into the run's folder."""
