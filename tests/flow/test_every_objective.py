@@ -17,7 +17,7 @@ from vlreward.run import RunFolder
 
 SETTINGS = {
     "flow_grpo": {"clip": 1e-3, "beta": 0.01},
-    "grpo_guard": {"clip": 1e-3},
+    "grpo_guard": {"clip": 1e-3, "best_worst": 2},
     "flow_dppo": {"threshold": 1e-3},
     "tempflow_grpo": {"clip": 1e-3},
     "dense_grpo": {"clip": 1e-3},

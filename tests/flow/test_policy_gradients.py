@@ -7,6 +7,7 @@ import torch
 from gaussian import collected_from, gaussian_velocity, learned, table_of, transitions
 
 from vlreward.advantages.group import GroupAdvantage
+from vlreward.errors import ConfigError
 from vlreward.flow.collect import Batch
 from vlreward.flow.kernels.base import Kernel
 from vlreward.flow.kernels.cps import Cps
@@ -144,3 +145,72 @@ def test_methods_learn_with_several_updates_an_epoch(objective):
 def test_flow_grpo_learns_with_shared_noise_a_window_and_a_share_of_the_steps():
     assert learned(FlowGrpo(clip=1e-2), FlowSde(), epochs=40, share_noise=True, window=3, slide=10) < 0.3
     assert learned(FlowGrpo(clip=1e-2), Dance(noise=0.6), epochs=40, share_noise=True, trained=0.6) < 0.3
+
+
+# The best and the worst of each group
+
+
+def chosen(objective: PolicyGradient, scores: list[float], micro_batch: int = 24, updates: int = 1):
+    """Rollouts of two groups of 24 with credit, and the batches that are trained on."""
+    collected = collected_from(objective, gaussian_velocity(torch.zeros(3)), FlowSde(), micro_batch=micro_batch, window=2, window_from=1)
+    table = table_of(scores)
+    objective.credit(collected, table, GroupAdvantage())
+    objective.choose(collected, table)
+    return collected, list(collected.updates(updates, torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("objective", [FlowGrpo(best_worst=8, step_weight="noise"), GrpoGuard(best_worst=8)], ids=lambda o: o.kind)
+def test_only_the_best_and_the_worst_of_each_group_are_computed_on_and_their_credit_is_that_of_the_whole_group(objective):
+    scores = torch.randn(48, generator=torch.Generator().manual_seed(1)).tolist()
+    whole, _ = chosen(type(objective)(), scores)
+    collected, [batches] = chosen(objective, scores, micro_batch=8)
+    assert [len(batch.x) for batch in batches] == [8] * 4, "two micro-batches of two steps in place of twelve"
+    found = {tuple(x.tolist()): a for batch in batches for x, a in zip(batch.x, batch.advantage.tolist(), strict=True)}
+    assert len(found) == 32
+    assert whole.advantage_BS is not None
+    for rows in whole.groups():
+        ranked = sorted(rows, key=lambda row: scores[row])
+        wanted = ranked[:4] + ranked[-4:]
+        for row in wanted:
+            part = collected.parts[row // 8]
+            for j in range(2):
+                assert found[tuple(part.x[row % 8, j].tolist())] == pytest.approx(whole.advantage_BS[row, j].item(), abs=1e-6)
+
+
+def test_a_micro_batch_that_is_not_full_keeps_its_size_and_the_rows_that_fill_it_count_nothing():
+    objective = FlowGrpo(best_worst=6)
+    collected, updates = chosen(objective, [float(i % 24) for i in range(48)], micro_batch=8, updates=2)
+    assert [[len(batch.x) for batch in batches] for batches in updates] == [[8, 8], [8, 8]]
+    counted = sum(int((batch.advantage != 0).sum()) for batches in updates for batch in batches)
+    assert counted == 2 * 6 * 2
+    for batches in updates:
+        for batch in batches:
+            step = batch.kernel(batch.x, gaussian_velocity(torch.zeros(3))(batch.x, batch.s), batch.s, batch.s_next)
+            assert torch.equal(step.log_prob(batch.x_next), batch.log_prob)
+    assert collected.weight_BS is not None
+    assert int((collected.weight_BS[:, 0] > 0).sum()) == 12
+
+
+def test_rollouts_without_a_reward_are_chosen_last():
+    objective = FlowGrpo(best_worst=4)
+    collected = collected_from(objective, gaussian_velocity(torch.zeros(3)), FlowSde())
+    scores = [float("nan")] * 48
+    for rows in collected.groups():
+        for place, row in enumerate(rows[9:13]):
+            scores[row] = float(place)
+    collected.advantage_BS = collected.weight_BS = torch.ones(48, 4)
+    objective.choose(collected, table_of(scores))
+    assert collected.units is not None
+    assert all(scores[row] == scores[row] for [row] in collected.units)
+    FlowGrpo(best_worst=8).choose(collected, table_of(scores))
+    assert len(collected.units) == 16
+
+
+def test_learning_from_the_best_and_the_worst_alone():
+    assert learned(FlowGrpo(clip=1e-2, step_weight="noise", best_worst=8), FlowSde(), epochs=40) < 0.2
+
+
+@pytest.mark.parametrize("best_worst", [5, 26])
+def test_more_than_the_group_or_an_odd_number_is_refused(best_worst):
+    with pytest.raises(ConfigError, match=f"is {best_worst}, expected an even number of at most group.size = 24"):
+        FlowGrpo(best_worst=best_worst).check(24)

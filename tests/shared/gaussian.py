@@ -102,7 +102,9 @@ def learned(objective: Objective, kernel: Kernel, epochs: int = 30, lr: float = 
     for epoch in range(epochs):
         velocity = gaussian_velocity(point, **named)
         collected = collected_from(objective, velocity, kernel, epoch, **schedule)
-        objective.credit(collected, objective.score(collected, closeness), GroupAdvantage())
+        table = objective.score(collected, closeness)
+        objective.credit(collected, table, GroupAdvantage())
+        objective.choose(collected, table)
         for batches in collected.updates(updates, torch.Generator().manual_seed(epoch)):
             optimizer.zero_grad()
             for batch in batches:

@@ -94,13 +94,18 @@ class Collected:
         return torch.tensor([rollout.group for rollout in self.rollouts], dtype=torch.int64)
 
     def keep(self, units: Sequence[Sequence[int]]) -> None:
-        """Train on these rollouts alone, and no unit of them (a pair, a group) in two micro-batches.
+        """Train on these rollouts alone, and no unit of them (a pair, a group) in two micro-batches; credit comes first.
 
-        Only of a forward process, which can lay its rows anew. Micro-batches get alike many units, and no more rollouts than those that
-        were sampled, unless a single unit has more.
+        Micro-batches get alike many units, and no more rollouts than those that were sampled, unless a single unit has more. Where
+        sampled transitions are trained on, each is as large as those that were sampled, so that the same rows give the same floats:
+        it is filled up with rollouts that were left out, which count nothing.
         """
-        assert not self.plan.train, "sampled transitions are replayed as they were sampled"
         self.units = [list(unit) for unit in units]
+        if self.plan.train and self.advantage_BS is not None and self.weight_BS is not None:
+            kept = torch.zeros(len(self.rollouts), 1, dtype=torch.bool)
+            kept[[row for unit in self.units for row in unit]] = True
+            self.advantage_BS = self.advantage_BS.masked_fill(~kept, 0.0)
+            self.weight_BS = self.weight_BS.masked_fill(~kept, 0.0)
 
     def layout(self, count: int = 1) -> list[list[int]]:
         """The rollouts of each micro-batch that is trained on; a multiple of `count` micro-batches, unless units are fewer."""
@@ -110,7 +115,12 @@ class Collected:
         most = max(1, size // max(map(len, self.units), default=1))
         number = count * -(-len(self.units) // (most * count))
         bounds = [len(self.units) * k // max(1, number) for k in range(number + 1)]
-        return [[row for unit in self.units[a:b] for row in unit] for a, b in itertools.pairwise(bounds) if a < b]
+        parts = [[row for unit in self.units[a:b] for row in unit] for a, b in itertools.pairwise(bounds) if a < b]
+        left = sorted(set(range(len(self.rollouts))) - {row for unit in self.units for row in unit})
+        if not self.plan.train or not left:
+            return parts
+        spare = itertools.cycle(left)
+        return [rows + [next(spare) for _ in range(size - len(rows))] for rows in parts]
 
     def groups(self) -> list[list[int]]:
         """The rows of each group, in the order in which groups first appear."""
@@ -140,10 +150,10 @@ class Collected:
         log_prob = torch.zeros(count, device=device)
         more: dict[str, Any] = {}
         if j < len(plan.train):
-            step, part = plan.train[j], self.parts[rows[0] // size]
-            x, x_next, log_prob = part.x[:, j], part.x_next[:, j], part.log_prob[:, j]
+            step = plan.train[j]
+            x, x_next, log_prob = (self._stored(name, rows, j) for name in ("x", "x_next", "log_prob"))
             s, s_next = (plan.sigmas[k].to(device).expand(count) for k in (step, step + 1))
-            more = {"mean": part.mean[:, j]} if plan.means else {}
+            more = {"mean": self._stored("mean", rows, j)} if plan.means else {}
         elif j == plan.trained - 1 and plan.restart is not None:
             step = plan.restart
             x, x_next = torch.stack([self.parts[row // size].restart[row % size] for row in rows]), x0
@@ -158,7 +168,7 @@ class Collected:
         return Batch(
             prompts=prompts,
             step=step,
-            kernel=plan.kernel,
+            kernel=plan.kernel_at(step) if j < len(plan.train) else plan.kernel,
             x=x,
             x_next=x_next,
             s=s,
@@ -169,6 +179,11 @@ class Collected:
             group=self.group_B[rows].to(device),
             **more,
         )
+
+    def _stored(self, name: str, rows: Sequence[int], j: int) -> torch.Tensor:
+        """[B,...] what the trajectories hold under a name, of these rollouts at their trained step j."""
+        size = len(self.parts[0].x0)
+        return torch.stack([getattr(self.parts[row // size], name)[row % size, j] for row in rows])
 
     def reward(self, rows: Sequence[int], x0: torch.Tensor) -> torch.Tensor:
         """[B] float64, with a gradient: what rollouts with these samples but clean ends x0 [B,*] are worth."""

@@ -116,6 +116,10 @@ class Align:
                 f"{self.group.size}",
                 "group.micro_batch",
             )
+        try:
+            self.objective.check(self.group.size)
+        except ConfigError as error:
+            raise ConfigError(error.problem, f"objective.{error.key}") from error
         if self.advantage.per_token:
             name = type(self.advantage).__name__
             raise ConfigError(f"is {name}, which credits the tokens of a text; a generator writes none", "advantage.kind")

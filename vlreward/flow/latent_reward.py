@@ -148,7 +148,8 @@ class Learner:
             eps = torch.randn(len(chosen), *x0.shape[1:], generator=generator).to(self.device)
             both = torch.cat([better[chosen], worse[chosen]])
             x = interpolate(x0[both].to(self.device), torch.cat([eps, eps]), torch.cat([s, s]))
-            high, low = self.model(x, torch.cat([s, s]), self.condition([prompts[row] for row in both.tolist()])).chunk(2)
+            told = self.condition([prompts[int(row)] for row in both])
+            high, low = self.model(x, torch.cat([s, s]), told).chunk(2)
             loss = F.softplus(low - high).mean()
             if not number:
                 figures = {"latent_reward/accuracy": (high > low).float().mean().item(), "latent_reward/loss": loss.item()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -19,6 +19,8 @@ class Plan:
     """[steps+1] float32 from 1 to 0"""
     kernel: Kernel
     noisy: tuple[int, ...] = ()
+    noise: tuple[float, ...] = ()
+    """`noise` of the kernel at each noisy step, in their order, where a method gives steps noise of their own."""
     train: tuple[int, ...] = ()
     """Steps whose transitions are stored for the objective; a part of `noisy`."""
     means: bool = False
@@ -48,6 +50,10 @@ class Plan:
     @property
     def steps(self) -> int:
         return len(self.sigmas) - 1
+
+    def kernel_at(self, step: int) -> Kernel:
+        """The kernel of a noisy step."""
+        return replace(self.kernel, noise=self.noise[self.noisy.index(step)]) if self.noise else self.kernel  # type: ignore[call-arg]
 
     @property
     def trained(self) -> int:

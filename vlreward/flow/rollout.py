@@ -56,7 +56,7 @@ def rollout(velocity: Velocity, plan: Plan, x: torch.Tensor, eps: Callable[[int]
         if i not in plan.noisy:
             x = ode(x, v, s, s_next).mean
             continue
-        step = plan.kernel(x, v, s, s_next)
+        step = plan.kernel_at(i)(x, v, s, s_next)
         x_next = step.sample(eps(i))
         if i in plan.train:
             before.append(x)

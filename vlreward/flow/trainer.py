@@ -97,6 +97,7 @@ class Trainer:
             judged = table.reordered(order.tolist())
             collected.gains = [gain.reordered(order.tolist()) for gain in collected.gains]
         objective.credit(collected, judged, config.advantage)
+        objective.choose(collected, judged)
         with self.timed("update", figures):
             figures |= self.update(collected, epoch)
         objective.after_epoch(self.policies, epoch)

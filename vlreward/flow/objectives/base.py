@@ -42,6 +42,9 @@ class Objective:
         """Named weights besides `train` that the loss asks for."""
         return frozenset()
 
+    def check(self, size: int) -> None:
+        """Refuse groups of a size that it cannot work with. Raises ConfigError, whose key is one of its own fields."""
+
     def plan(self, sampler: Sampler, grid: torch.Tensor, epoch: int, seed: int) -> Plan:
         """How this epoch's rollouts are made; the sampler's own plan by default."""
         return sampler.plan(grid, epoch, seed)
@@ -55,6 +58,9 @@ class Objective:
         advantage_B = advantage(table, collected.group_B)
         collected.advantage_BS = advantage_B[:, None].expand(-1, collected.plan.trained)
         collected.weight_BS = torch.ones_like(collected.advantage_BS)
+
+    def choose(self, collected: Collected, table: RewardTable) -> None:
+        """Say which rollouts are trained on, once credit is given; all of them by default."""
 
     def loss(self, velocity: Velocity, batch: Batch) -> Loss:
         """The loss of one batch."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 
-from vlreward.config import NotNegative
-from vlreward.flow.collect import Batch
+from vlreward.config import Bound, NotNegative
+from vlreward.errors import ConfigError
+from vlreward.flow.collect import Batch, Collected
 from vlreward.flow.kernels.base import Step, kl
 from vlreward.flow.objectives.base import Objective
 from vlreward.flow.plan import Plan
 from vlreward.flow.rollout import Velocity
-from vlreward.types import Loss
+from vlreward.types import Loss, RewardTable
 
 
 @dataclass(kw_only=True)
@@ -27,10 +28,30 @@ class PolicyGradient(Objective):
     """Weight of the KL to the model before training; 0 saves a forward pass."""
     kl_units: Literal["true", "flow_grpo"] = "true"
     """`flow_grpo`: the KL times the step's length, as in that code; its published beta 0.04 is meant so."""
+    best_worst: Annotated[int, Bound(2)] | None = None
+    """Only this many rollouts of each group are trained on: half of them those with the highest total reward, half with the lowest. All
+    are compared with each other; an update costs as much less. Source: DanceGRPO's best-of-N, 8 of 24."""
 
     @property
     def policies(self) -> frozenset[str]:
         return frozenset({"base"} if self.beta else ())
+
+    def check(self, size: int) -> None:
+        if self.best_worst is not None and (self.best_worst % 2 or self.best_worst > size):
+            raise ConfigError(f"is {self.best_worst}, expected an even number of at most group.size = {size}", "best_worst")
+
+    def choose(self, collected: Collected, table: RewardTable) -> None:
+        """Rows that nothing is known of stand in the middle, and are chosen last."""
+        if self.best_worst is None:
+            return
+        total, half = table.total.tolist(), self.best_worst // 2
+        chosen: list[list[int]] = []
+        for rows in collected.groups():
+            judged = sorted((row for row in rows if total[row] == total[row]), key=lambda row: -total[row])
+            middle = (len(judged) + 1) // 2
+            ordered = [*judged[:middle], *(row for row in rows if total[row] != total[row]), *judged[middle:]]
+            chosen += [[row] for row in ordered[:half] + ordered[-half:]]
+        collected.keep(chosen)
 
     def log_ratio(self, step: Step, batch: Batch) -> torch.Tensor:
         """[B] log of the policy ratio; 0 at the weights that sampled."""
@@ -68,7 +89,10 @@ def clipped(ratio: torch.Tensor, advantage: torch.Tensor, clip: float) -> tuple[
 
 def spread_and_gain(plan: Plan, steps: range | tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """std and |d mean / d v| of the plan's kernel at each of S steps, both [S] float32."""
-    index, one = torch.tensor(steps, dtype=torch.long), torch.ones(len(steps), 1)
-    at = plan.sigmas[index], plan.sigmas[index + 1]
-    still, moved = (plan.kernel(0 * one, v, *at) for v in (0 * one, one))
-    return still.std.flatten(), (moved.mean - still.mean).abs().flatten()
+    one = torch.ones(1, 1)
+    pairs = []
+    for i in steps:
+        kernel, at = plan.kernel_at(i) if i in plan.noisy else plan.kernel, (plan.sigmas[i : i + 1], plan.sigmas[i + 1 : i + 2])
+        still, moved = (kernel(0 * one, v, *at) for v in (0 * one, one))
+        pairs.append((still.std.reshape(1), (moved.mean - still.mean).abs().reshape(1)))
+    return torch.cat([std for std, _ in pairs]), torch.cat([gain for _, gain in pairs])
