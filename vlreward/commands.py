@@ -115,6 +115,12 @@ def _tell(folder: RunFolder) -> int:
         print(
             f"chosen from {spent['answers']:.1f} answers of {spent['tokens']:.1f} tokens a sample; one takes {spent['tokens_single']:.1f}"
         )
+    if "steer" in summary:
+        spent = summary["steer"]
+        print(
+            f"{spent['kind']}: {spent['judged']:.1f} pictures judged and {spent['passes']:.1f} network passes a sample; a plain picture "
+            f"takes {spent['passes_plain']}"
+        )
     print(f"report: {page}")
     return 0
 

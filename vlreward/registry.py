@@ -31,6 +31,8 @@ PACKAGES = {
     "generators": ("vlreward.flow.models",),
     "kernels": ("vlreward.flow.kernels",),
     "objectives": ("vlreward.flow.objectives",),
+    "steers": ("vlreward.flow.steer",),
+    "refiners": ("vlreward.flow.steer",),
 }
 _parts: dict[str, dict[str, type]] = {family: {} for family in PACKAGES}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -12,8 +14,11 @@ from vlreward.flow.kernels.base import Kernel
 from vlreward.flow.kernels.ode import Ode
 from vlreward.flow.math import interpolate, sigmas
 from vlreward.flow.objectives.base import Objective
-from vlreward.flow.plan import Noise
+from vlreward.flow.plan import Noise, Plan
 from vlreward.flow.sampler import Sampler, Schedule
+from vlreward.flow.steer.base import Studio
+from vlreward.rewards.base import Reward
+from vlreward.rewards.composite import Composite, Term
 from vlreward.types import RewardOutput, RewardTable, Rollout, Sample
 
 WIDTH = 0.3
@@ -112,3 +117,32 @@ def learned(objective: Objective, kernel: Kernel, epochs: int = 30, lr: float = 
             optimizer.step()
         objective.after_epoch(Named(), epoch)  # type: ignore[arg-type]
     return (((point - WANTED) ** 2).sum() / (WANTED**2).sum()).item()
+
+
+@dataclass(kw_only=True)
+class Close(Reward):
+    """Minus the squared distance from WANTED, and a note on it. In (-inf, 0]."""
+
+    needs = ("visual",)
+    bounds = (-math.inf, 0.0)
+    constant: bool = False
+    """Everything scores 0."""
+    broken_above: float = math.inf
+    """Judging breaks on pictures whose first channel is larger."""
+
+    def one(self, rollout: Rollout) -> tuple[float, str]:
+        assert rollout.made is not None
+        x = rollout.made.tensor.flatten()
+        if x[0] > self.broken_above:
+            raise RuntimeError("the judge broke")
+        return 0.0 if self.constant else -((x - WANTED) ** 2).sum().item(), f"first channel {x[0]:+.1f}"
+
+
+def judges(**settings) -> Composite:
+    return Composite([Term(name="close", weight=1.0, reward=Close(**settings))])
+
+
+def studio(velocity, steps: int = 5, batch: int = 64) -> Studio:
+    """Makes pictures of the Gaussian along the ODE."""
+    plan = Plan(sigmas=sigmas(steps), kernel=Ode())
+    return Studio(bind=lambda prompts: velocity, decode=decode, plan=plan, shape=(3,), seed=1, batch=batch)

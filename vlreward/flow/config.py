@@ -13,6 +13,7 @@ from vlreward.flow.math import Grid
 from vlreward.flow.models.base import Generator
 from vlreward.flow.objectives.base import Objective
 from vlreward.flow.sampler import Sampler, Schedule
+from vlreward.flow.steer.base import Steer
 from vlreward.rewards.composite import Composite
 from vlreward.run import Run
 
@@ -45,6 +46,14 @@ class Evaluation:
     batch: Count = 32
     every: Annotated[int, Bound(0)] = 0
     """Epochs between evaluations on the way; 0 is none."""
+    pictures: Count = 1
+    """Of each prompt, whose scores are averaged; all of them are kept, with their scores, as a training set for `group.pictures: given`."""
+    steer: Steer | None = None
+    """`vlreward eval` makes the pictures by it too, and compares; a training is measured on plain pictures."""
+
+    def __post_init__(self):
+        if self.steer and self.pictures > 1:
+            raise ConfigError(f"is {self.pictures}, but a steer is compared with one picture; remove it", "pictures")
 
 
 @dataclass(frozen=True, kw_only=True)

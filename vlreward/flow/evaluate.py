@@ -18,25 +18,28 @@ def plan(grid: torch.Tensor, guidance: float, policy: str = "train") -> Plan:
     return Plan(sigmas=grid, kernel=Ode(), guidance=guidance, policy=policy)
 
 
-def start(shape: Sequence[int], samples: Sequence[Sample], seed: int) -> torch.Tensor:
-    """[B,*] starting noise, which follows from the seed and each sample's id."""
-    return Noise(seed).batch(shape, [("held out", sample.id) for sample in samples])
+def start(shape: Sequence[int], samples: Sequence[Sample], seed: int, members: Sequence[int] | None = None) -> torch.Tensor:
+    """[B,*] starting noise, which follows from the seed and each sample's id, and from the member where a sample has several pictures."""
+    keys = zip(samples, members or [0] * len(samples), strict=True)
+    return Noise(seed).batch(shape, [("held out", sample.id, *([member] if member else [])) for sample, member in keys])
 
 
 @torch.no_grad()
 def held_out(
     bind: Bind, decode: Decode, plan: Plan, shape: Sequence[int], samples: Sequence[Sample], *,
-    seed: int, batch: int, device: str = "cpu", done: Callable[[int], None] = lambda count: None,
+    seed: int, batch: int, device: str = "cpu", each: int = 1, done: Callable[[int], None] = lambda count: None,
 ) -> list[Rollout]:  # fmt: skip
-    """One picture per sample. The last batch is filled up, so that every forward pass has the same shape."""
+    """`each` pictures per sample, side by side. The last batch is filled up, so that every forward pass has the same shape."""
     rollouts: list[Rollout] = []
-    for first in range(0, len(samples), batch):
-        chosen = list(samples[first : first + batch])
+    rows = [(group, member) for group in range(len(samples)) for member in range(each)]
+    for first in range(0, len(rows), batch):
+        chosen = rows[first : first + batch]
         filled = chosen + [chosen[-1]] * (batch - len(chosen))
-        velocity = bind([sample.prompt for sample in filled])
-        x0 = rollout(velocity, plan, start(shape, filled, seed).to(device), lambda step: torch.empty(0)).x0
+        asked, members = [samples[group] for group, _ in filled], [member for _, member in filled]
+        velocity = bind([sample.prompt for sample in asked])
+        x0 = rollout(velocity, plan, start(shape, asked, seed, members).to(device), lambda step: torch.empty(0)).x0
         pictures = decode(x0)[: len(chosen)].cpu()
-        pairs = enumerate(zip(chosen, pictures, strict=True), start=first)
-        rollouts += [Rollout(sample=sample, made=visual(made), group=group) for group, (sample, made) in pairs]
+        pairs = zip(chosen, pictures, strict=True)
+        rollouts += [Rollout(sample=samples[group], made=visual(made), group=group) for (group, _), made in pairs]
         done(len(chosen))
     return rollouts

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from vlreward.errors import ConfigError
 from vlreward.flow.config import Align
+from vlreward.flow.steered import steered
 from vlreward.flow.trainer import Trainer
 from vlreward.run import RunFolder, one_process, quiet
 from vlreward.statistics import gains
@@ -22,8 +24,12 @@ def evaluate(config: Align, resume: bool = False, fresh: bool = False) -> RunFol
     with _opened(config, "eval", resume, fresh) as trainer:
         trainer.folder.rewind(-1)
         trainer.evaluate("before", "train")
-        figures = gains(trainer.folder.read("evaluation_before.jsonl"))
-        trainer.folder.summary({"command": "eval", "seconds": trainer.seconds, "held_out": figures})
+        phases, summary = ["before"], dict[str, Any](command="eval")
+        if config.eval and config.eval.steer:
+            summary["steer"] = steered(trainer)
+            phases.append("after")
+        figures = gains(*(trainer.folder.read(f"evaluation_{phase}.jsonl") for phase in phases))
+        trainer.folder.summary(summary | {"seconds": trainer.seconds, "held_out": figures})
         return trainer.folder
 
 
@@ -41,6 +47,8 @@ def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'", "device")
+    if command == "align" and config.eval and config.eval.steer:
+        raise ConfigError("is for `vlreward eval`; a training is measured on plain pictures, so remove it", "eval.steer")
     samples = config.data.samples()
     held_out = config.eval.data.samples() if config.eval else []
     for name, part in (("data", samples), ("eval.data", held_out)):

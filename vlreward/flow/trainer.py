@@ -41,7 +41,8 @@ class Trainer:
         self.noise = Noise(config.run.seed)
         count = config.optim.epochs * config.group.groups
         self.embeddings = Embeddings(self.model, [s.prompt for s in (*self.take(0, min(count, len(train))), *held_out)])
-        self.model.drop_encoders()
+        if not (config.eval and config.eval.steer):
+            self.model.drop_encoders()
         self.grid = config.sampler.sigmas(self.model.schedule(config.sampler.schedule.steps))
         names = config.objective.policies | ({"ema"} if config.optim.ema else set())
         self.policies = Policies(self.model.net, names)
@@ -189,18 +190,22 @@ class Trainer:
         """Spent on this run, earlier sittings included."""
         return self.state.seconds + time.monotonic() - self.opened
 
+    def held_out_plan(self, policy: str) -> Plan:
+        """How held-out pictures are made with these weights."""
+        block, schedule = self.config.eval, self.config.sampler.schedule
+        assert isinstance(block, Evaluation), "there is nothing to evaluate on"
+        own = self.model.schedule(block.steps) if schedule.shift is None else {"shift": schedule.shift}
+        return evaluate.plan(sigmas(block.steps, grid=block.grid or schedule.grid, **own), schedule.guidance, policy)
+
     def evaluate(self, phase: str, policy: str, quiet: bool = False) -> dict[str, float]:
         """Make and judge the held-out pictures; writes evaluation_<phase>.jsonl and, unless quiet, every picture. Mean scores."""
         block = self.config.eval
         assert isinstance(block, Evaluation), "there is nothing to evaluate on"
-        shift = self.config.sampler.schedule.shift
-        own = self.model.schedule(block.steps) if shift is None else {"shift": shift}
-        grid = sigmas(block.steps, grid=block.grid or self.config.sampler.schedule.grid, **own)
-        plan = evaluate.plan(grid, self.config.sampler.schedule.guidance, policy)
-        with Progress(f"evaluate {phase}", len(self.held_out)) as progress:
+        plan = self.held_out_plan(policy)
+        with Progress(f"evaluate {phase}", len(self.held_out) * block.pictures) as progress:
             rollouts = evaluate.held_out(
                 lambda prompts: self.bind(prompts, plan.guidance), self.model.decode, plan, self.model.shape(), self.held_out,
-                seed=block.seed, batch=block.batch, device=self.device, done=progress.advance,
+                seed=block.seed, batch=block.batch, device=self.device, each=block.pictures, done=progress.advance,
             )  # fmt: skip
             table = self.config.rewards(rollouts, self.device)
         if not quiet:

@@ -194,6 +194,11 @@ def _held_out(summary: Row) -> HeadlineTable | None:
         title = "Held-out score of one answer, and of the chosen one"
         single, answers, tokens = (f"{chosen[name]:.3g}" for name in ("tokens_single", "answers", "tokens"))
         about += f" Before: one answer a sample, of {single} tokens. After: the one chosen of {answers} answers, {tokens} tokens in all."
+    steer = summary.get("steer")
+    if isinstance(steer, Mapping):
+        title = f"Held-out score of a plain picture, and of one made by {steer['kind']}"
+        judged, passes, plain = (f"{steer[name]:.3g}" for name in ("judged", "passes", "passes_plain"))
+        about += f" Before: {plain} network passes a picture. After: {judged} pictures judged and {passes} network passes a picture."
     return held_out_table(rows, title, about, "samples")
 
 

@@ -36,6 +36,8 @@ class PipelineGenerator(Generator):
     """Rank; 0 trains the whole transformer."""
     targets: Literal["attention", "linear"] = "attention"
     """`linear` adapts the feed-forward layers too."""
+    adapter: str | None = None
+    """Folder of a LoRA to start from, as a run exports it (`runs/<name>/lora`); of this rank and these layers."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Of forward passes on a GPU; a CPU always computes in fp32."""
     recompute: bool = False
@@ -67,6 +69,8 @@ class PipelineGenerator(Generator):
         self.net = self.network()  # type: ignore[misc]
         self.check()
         self._prepare(self.net)
+        if self.adapter:
+            self.restore(locate(self.adapter))
 
     def left_out(self) -> Mapping[str, None]:
         """Parts of the pipeline that are not loaded."""
@@ -155,6 +159,29 @@ class PipelineGenerator(Generator):
     def export(self, folder: Path) -> None:
         """The active LoRA as `pytorch_lora_weights.safetensors`, or the whole transformer."""
         self.write(self.net, folder)
+
+    def restore(self, folder: Path) -> None:
+        """Put an exported LoRA in place. Raises ConfigError where there is none that fits."""
+        self.read(self.net, folder)
+
+    def read(self, net: Any, folder: Path) -> None:
+        """One transformer's part of `restore`."""
+        from peft import set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        file = folder / "pytorch_lora_weights.safetensors"
+        if not self.lora or not file.is_file():
+            found = f"{file} is missing" if self.lora else "lora is 0"
+            raise ConfigError(f"is {self.adapter!r}, expected a folder with an exported LoRA ({found})", "generator.adapter")
+        state = {key.removeprefix("transformer."): weight for key, weight in load_file(file).items()}
+        try:
+            left = set_peft_model_state_dict(net, state, adapter_name=net.active_adapters()[0]).unexpected_keys
+        except RuntimeError as error:
+            left = [str(error).strip().splitlines()[-1].strip()]
+        own = sum("lora_" in key for key in dict(net.named_parameters()))
+        if left or len(state) != own:
+            reason = left[0] if left else f"{len(state)} weights, expected {own}"
+            raise ConfigError(f"is {self.adapter!r}, whose LoRA is of other layers or another rank ({reason})", "generator.adapter")
 
     def write(self, net: Any, folder: Path) -> None:
         """One transformer's part of `export`."""

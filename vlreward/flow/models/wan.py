@@ -62,6 +62,13 @@ class Wan(VideoGenerator):
         self.write(self.net.high, folder)
         self.write(self.net.low, folder / "transformer_2")
 
+    def restore(self, folder: Path) -> None:
+        if not isinstance(self.net, Experts):
+            super().restore(folder)
+            return
+        self.read(self.net.high, folder)
+        self.read(self.net.low, folder / "transformer_2")
+
 
 class Experts(nn.Module):
     """Two transformers as one network with one LoRA: `high` computes the rows whose timestep is at the boundary or above."""
