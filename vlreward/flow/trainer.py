@@ -223,13 +223,15 @@ class Trainer:
         size = group.micro_batch // len(samples)
         collected = self.collect(plan, samples, self.state.step, size, size * len(samples))
         facts = watch.self_check(lambda prompts: self.bind(prompts, plan.guidance), collected)
+        x0 = collected.parts[0].x0
+        velocity = self.bind([rollout.sample.prompt for rollout in collected.rollouts], plan.guidance)
+        activations = watch.activations(lambda: velocity(x0, x0.new_ones(len(x0))), self.model.net.parameters())
+        kept = int(watch.held(collected) * group.size * group.groups)
+        named = sum(weight.nbytes for name, weight in self.policies.state_dict().items() if not name.startswith("train/"))
+        memory = watch.memory(self.model.networks(), self.weights, named, activations, kept)
         count = sum(weight.numel() for weight in self.weights)
-        policy = "on-policy" if optim.updates == 1 else f"{optim.updates} updates, the later ones off-policy"
-        print(
-            f"self-check: {facts}; {group.groups} groups of {group.size}, {plan.trained} trained steps, {plan.steps} denoising steps, "
-            f"{policy}; {count:,} trained weights",
-            file=sys.stderr,
-        )
+        print(f"self-check: {facts or 'no ratio to check'}; {count:,} trained weights", file=sys.stderr)
+        print(f"{watch.geometry(group, optim, plan)}\n{memory}", file=sys.stderr)
 
     def save(self) -> None:
         with self.folder.checkpoint(self.state.step) as place:

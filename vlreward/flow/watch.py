@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
+from torch import nn
 
 from vlreward.flow.collect import Bind, Collected
+from vlreward.flow.config import Group, Optim
 from vlreward.flow.kernels.ode import Ode
+from vlreward.flow.plan import Plan
 from vlreward.types import RewardTable, Rollout
 
 
@@ -54,3 +57,56 @@ def self_check(bind: Bind, collected: Collected) -> str:
             gap = silent(batch.x, v, batch.s, batch.s_next).mean - Ode()(batch.x, v, batch.s, batch.s_next).mean
             facts.append(f"noise 0 is the ODE up to {gap.abs().max().item():.1e}")
     return "; ".join(facts)
+
+
+def geometry(group: Group, optim: Optim, plan: Plan) -> str:
+    """One line on what an epoch is made of, and in which of its updates a ratio may differ from 1."""
+    rollouts = group.groups * group.size
+    sampled = f"{group.groups} groups of {group.size} = {rollouts} rollouts in {rollouts // group.micro_batch} micro-batches"
+    steps = f"{plan.steps} denoising steps, {plan.trained} trained steps a rollout"
+    updates, policy = "1 update", "on-policy (every ratio is 1, and so it should be)"
+    if optim.updates > 1:
+        updates, policy = f"{optim.updates} updates", "the first on-policy (every ratio is 1), the later ones off-policy"
+    return f"an epoch: {sampled}, {steps}, {updates}, {policy}; {optim.epochs * optim.updates} updates in all"
+
+
+def memory(networks: Iterable[nn.Module], trained: Sequence[nn.Parameter], policies: int, activations: int, kept: int) -> str:
+    """One line on what a run will hold: all in bytes, `policies` those of named weights, `activations` those of one forward pass with
+    gradients, and `kept` the latents and pictures of an epoch. Rewards are not counted."""
+    own = {weight.data_ptr(): weight.nbytes for network in networks for weight in network.parameters()}
+    learning = sum(3 * weight.nbytes for weight in trained)  # a gradient and AdamW's two moments
+    parts = {
+        "weights": sum(own.values()), "gradients and optimiser": learning, "named policies": policies,
+        "activations of a micro-batch": activations, "latents and pictures of an epoch": kept,
+    }  # fmt: skip
+    return f"memory: {size(sum(parts.values()))} = " + " + ".join(f"{size(value)} {name}" for name, value in parts.items())
+
+
+def size(num_bytes: float) -> str:
+    """'1.5 GB', '120.0 MB', '8.2 kB'"""
+    unit, name = next((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if num_bytes >= unit or name == "kB")
+    return f"{num_bytes / unit:.1f} {name}"
+
+
+def activations(work: Callable[[], object], weights: Iterable[torch.Tensor]) -> int:
+    """Bytes that the backward pass of `work` would keep, apart from the weights."""
+    known = {weight.untyped_storage().data_ptr() for weight in weights}
+    found: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        made = work()  # kept alive, so that no storage is counted in another's place
+    del made
+    return sum(found.values())
+
+
+def held(collected: Collected) -> float:
+    """Bytes a rollout that stay until the epoch's end: its latents and its picture."""
+    latents = sum(tensor.nbytes for part in collected.parts for tensor in vars(part).values())
+    pictures = sum(rollout.made.tensor.nbytes for rollout in collected.rollouts if rollout.made is not None)
+    return (latents + pictures) / len(collected.rollouts)

@@ -38,6 +38,10 @@ class Generator:
         """Conditions of B prompts, on the CPU."""
         raise NotImplementedError(f"{type(self).__name__} must define encode")
 
+    def networks(self) -> list[nn.Module]:
+        """All that is in memory and has weights."""
+        return [self.net]
+
     def drop_encoders(self) -> None:
         """Free the text encoders; `encode` is not called again."""
 

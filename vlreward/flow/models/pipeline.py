@@ -129,6 +129,9 @@ class PipelineGenerator(Generator):
         with self._autocast:
             return self.net(hidden_states=x.to(self._dtype), return_dict=False, **inputs)[0].float()
 
+    def networks(self) -> list[nn.Module]:
+        return [part for part in self.pipe.components.values() if isinstance(part, nn.Module)]
+
     def drop_encoders(self) -> None:
         for name in self.encoders:
             setattr(self.pipe, name, None)

@@ -1,0 +1,41 @@
+"""What is said of a run before it starts, and what shows that it goes wrong."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from vlreward.commands import align as main
+from vlreward.flow import watch
+
+
+def said(capsys, config_text, tmp_path, *overrides: str) -> str:
+    path = tmp_path / "run.yaml"
+    path.write_text(config_text)
+    assert main(str(path), ["optim.epochs=1", *overrides], False, True) == 0
+    return capsys.readouterr().err
+
+
+def test_a_run_says_what_its_epochs_are_made_of_and_when_a_ratio_is_one(config_text, tmp_path, capsys):
+    err = said(capsys, config_text, tmp_path)
+    assert "self-check: ratio exactly 1; noise 0 is the ODE up to " in err
+    assert "; 3,840 trained weights" in err
+    assert "an epoch: 3 groups of 4 = 12 rollouts in 2 micro-batches, 4 denoising steps, 3 trained steps a rollout, 2 updates" in err
+    assert "the first on-policy (every ratio is 1), the later ones off-policy; 2 updates in all" in err
+    assert "1 update, on-policy (every ratio is 1, and so it should be)" in said(capsys, config_text, tmp_path, "optim.updates=1")
+
+
+def test_the_memory_estimate_counts_each_part_once(config_text, tmp_path, capsys):
+    err = said(capsys, config_text, tmp_path)
+    line = next(line for line in err.splitlines() if line.startswith("memory: "))
+    assert "46.1 kB gradients and optimiser" in line, "3,840 weights, a gradient and two moments of 4 bytes each"
+    assert "15.4 kB named policies" in line, "the averaged weights are one more copy"
+    latents, pictures = 12 * (1 + 2 * 3) * 4 * 8 * 8, 12 * 3 * 16 * 16
+    assert f"{(latents + pictures + 12 * 3) * 4 / 1e3:.1f} kB latents and pictures of an epoch" in line
+
+
+def test_activations_are_what_a_backward_pass_keeps_without_the_weights():
+    layer, x = nn.Linear(32, 64), torch.randn(8, 32, requires_grad=True)
+    assert watch.activations(lambda: layer(x).tanh(), layer.parameters()) == 8 * 32 * 4 + 8 * 64 * 4
+    with torch.no_grad():
+        assert watch.activations(lambda: layer(x).tanh(), layer.parameters()) == 0
