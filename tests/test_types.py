@@ -59,3 +59,12 @@ def test_a_table_without_a_term_keeps_its_broken_rows_broken():
     assert rest.total.tolist()[:2] == [1.0, 0.5]
     assert rest.total.isnan().tolist() == [False, False, True]
     assert table().without(["right", "steps"]).total.isnan().all()
+
+
+def test_a_judge_of_weight_zero_that_broke_costs_no_row_its_reward():
+    watched = table()
+    watched.outputs["steps"].errors[0] = "broke"
+    assert watched.total.isnan().tolist() == [True, False, True]
+    watched.weights = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    assert watched.total.isnan().tolist() == [False, False, True]
+    assert watched.broken.tolist() == [True, False, True]

@@ -182,10 +182,14 @@ class RewardTable:
 
     @property
     def total(self) -> torch.Tensor:
-        """[B] weighted sum over the terms that apply; NaN where none does (a term of weight 0 only watches) or one broke."""
-        applies = ~self.scores.isnan() & (self.weights != 0)
+        """[B] weighted sum over the terms that apply; NaN where none does or one broke. A term of weight 0 only watches, whatever
+        becomes of it."""
+        counts = self.weights != 0
+        applies = ~self.scores.isnan() & counts
         total = (self.scores.nan_to_num() * self.weights.to(self.scores.dtype)).sum(1)
-        return total.masked_fill(~applies.any(1) | self.broken, float("nan"))
+        broken = [self.outputs[name].broken for name, count in zip(self.names, counts.tolist(), strict=True) if count]
+        lost = torch.stack(broken, 1).any(1) if broken else self.broken
+        return total.masked_fill(~applies.any(1) | lost, float("nan"))
 
     def reordered(self, order: Sequence[int]) -> RewardTable:
         """The table with some of its rows in some order: `order[i]` is the row that row i gets."""
@@ -197,17 +201,22 @@ class RewardTable:
         first = tables[0]
         assert all(table.names == first.names for table in tables), "only tables of the same terms can be joined"
 
+        def rows(columns: Sequence[torch.Tensor]) -> torch.Tensor:
+            return torch.stack([columns[t][row] for t, row in chosen]) if chosen else columns[0][:0]
+
         def output(name: str) -> RewardOutput:
             sources = [table.outputs[name] for table in tables]
+            common = [part for part in sources[0].parts if all(part in source.parts for source in sources)]
             return RewardOutput(
-                scores=torch.stack([sources[t].scores[row] for t, row in chosen]) if chosen else sources[0].scores[:0],
+                scores=rows([source.scores for source in sources]),
+                parts={part: rows([source.parts[part] for source in sources]) for part in common},
                 errors=[sources[t].errors[row] for t, row in chosen],
                 segments=[sources[t].segments[row] for t, row in chosen],
                 notes=OnDemand(len(chosen), lambda i: sources[chosen[i][0]].notes[chosen[i][1]]),
                 marks=OnDemand(len(chosen), lambda i: sources[chosen[i][0]].marks[chosen[i][1]]),
             )
 
-        scores = torch.stack([tables[t].scores[row] for t, row in chosen]) if chosen else first.scores[:0]
+        scores = rows([table.scores for table in tables])
         return RewardTable(names=first.names, weights=first.weights, scores=scores, outputs={name: output(name) for name in first.outputs})
 
     def masked(self, kept_B: torch.Tensor) -> RewardTable:

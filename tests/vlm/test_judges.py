@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from vlreward.errors import ConfigError
 from vlreward.rewards.base import Reward
 from vlreward.rewards.composite import Composite, Gate, Term
+from vlreward.rewards.judges import Judges
 from vlreward.run import RunFolder, quiet
-from vlreward.vlm.judges import Judges
 from vlreward.vlm.policy import read
 from vlreward.vlm.train import train
 from vlreward.vlm.trainer import VLGRPOTrainer
@@ -77,7 +77,7 @@ def test_batches_are_judged_in_their_order_while_the_caller_goes_on(rollout):
     patient = Patient(first="a")
     judges, rewards = Judges(), composite(patient, Length())
     tables = [judges.begin(rewards, [rollout(text) for text in texts], "cpu") for texts in (("a", "aa"), ("bbb",))]
-    judges.last[0][1].join(0.2)
+    judges.last[0][1].thread.join(0.2)
     patient.go.set()
     late, early = tables[1](), tables[0]()
     assert early.scores.tolist() == [[0.1, 0.01], [0.2, 0.02]]

@@ -85,6 +85,8 @@ class Collected:
     """Both set by the objective's `credit`."""
     judge: Judge | None = None
     """Judges with a gradient, for objectives that need one."""
+    judged_B: torch.Tensor | None = None
+    """[B] bool: the rollouts that have a reward; none is all of them."""
     gains: list[RewardTable] = field(default_factory=list)
     """What each trained step gained, where the objective's `score` asks for that."""
 
@@ -127,7 +129,8 @@ class Collected:
         return by_group(self.rollouts)
 
     def updates(self, count: int, generator: torch.Generator) -> Iterator[list[Batch]]:
-        """The batches of each of `count` optimiser steps: a part of the rollouts with all of its trained steps, in random order.
+        """The batches of each of `count` optimiser steps: a part of the rollouts with all of its trained steps, in random order; none
+        where no rollout of the part has a reward.
 
         Trained steps are the plan's, and after them its renoised levels, drawn anew from [k, k+1) / renoised for each rollout (or each
         group, of shared levels), and then the restart.
@@ -137,6 +140,9 @@ class Collected:
         order = torch.randperm(len(layout), generator=generator).tolist()
         for u in range(count):
             mine = order[len(order) * u // count : len(order) * (u + 1) // count]
+            if self.judged_B is not None and not any(self.judged_B[layout[part]].any() for part in mine):
+                yield []
+                continue
             items = [(layout[part], j) for part in mine for j in range(self.plan.trained)]
             yield [self._batch(*items[k]) for k in torch.randperm(len(items), generator=generator).tolist()]
 
@@ -212,13 +218,13 @@ def visual(made: torch.Tensor) -> Picture | Clip:
 @torch.no_grad()
 def collect(
     bind: Bind, decode: Decode, plan: Plan, shape: Sequence[int], samples: Sequence[Sample], noise: Noise, *,
-    epoch: int, size: int, micro_batch: int, device: str = "cpu", done: Callable[[int], None] = lambda count: None,
+    epoch: int, size: int, micro_batch: int, device: str = "cpu", done: Callable[[list[Rollout]], None] = lambda rollouts: None,
 ) -> Collected:  # fmt: skip
     """`size` rollouts of each sample, which makes a group; group ids count on over epochs.
 
     Rows are laid into micro-batches in an order that follows from seed and epoch, so that each holds a mixture of groups, or whole ones
     where the plan branches. Their noise is keyed by group and member: no rollout depends on the order. `done` hears of each finished
-    micro-batch.
+    micro-batch while the next is sampled.
     """
     rows = [(group, member) for group in range(len(samples)) for member in range(size)]
     assert len(rows) % micro_batch == 0, f"{len(rows)} rollouts are not a multiple of the micro-batch {micro_batch}"
@@ -247,9 +253,10 @@ def collect(
         pictures = decode(trajectory.x0).cpu()
         collected.parts.append(trajectory)
         collected.keys += [(epoch, group, member) for group, member in chosen]
-        collected.rollouts += [
-            Rollout(sample=samples[group], made=visual(made), group=epoch * len(samples) + group)
-            for (group, _), made in zip(chosen, pictures, strict=True)
+        made = [
+            Rollout(sample=samples[group], made=visual(picture), group=epoch * len(samples) + group)
+            for (group, _), picture in zip(chosen, pictures, strict=True)
         ]
-        done(len(chosen))
+        collected.rollouts += made
+        done(made)
     return collected

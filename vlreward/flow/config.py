@@ -14,6 +14,7 @@ from vlreward.flow.models.base import Generator
 from vlreward.flow.objectives.base import Objective
 from vlreward.flow.sampler import Sampler, Schedule
 from vlreward.flow.steer.base import Steer
+from vlreward.flow.stop import Stop
 from vlreward.rewards.composite import Composite
 from vlreward.run import Run
 
@@ -95,8 +96,12 @@ class Align:
     objective: Objective
     optim: Optim
     eval: Evaluation | None = None
+    stop: Stop | None = None
+    """None goes on to the last epoch."""
     control: Literal["none", "shuffle_rewards"] = "none"
     """`shuffle_rewards` hands each epoch's rewards to the wrong rollouts: a run that must not learn."""
+    judge_seconds: Positive = 600.0
+    """A reward that judges one micro-batch for longer counts as broken on it, and on later ones for as long as it hangs."""
     save_every: Count = 5
     """Epochs between checkpoints."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -134,6 +139,10 @@ class Align:
             raise ConfigError(f"is {name}, which credits the tokens of a text; a generator writes none", "advantage.kind")
         if self.objective.needs_gradient and self.control == "shuffle_rewards":
             raise ConfigError(f"is 'shuffle_rewards', but {self.objective.kind!r} follows gradients, which stay where they are", "control")
+        watching = [term.name for term in self.rewards.terms if not term.weight]
+        if self.stop and self.stop.judge not in watching:
+            known = f"one of the terms of weight 0: {', '.join(watching)}" if watching else "a term of `rewards` that has `weight: 0`"
+            raise ConfigError(f"is {self.stop.judge!r}, expected {known}", "stop.judge")
         for i, term in enumerate(self.rewards.terms):
             if self.objective.needs_gradient and term.weight and not term.reward.differentiable:
                 raise ConfigError(

@@ -27,9 +27,9 @@ def start(shape: Sequence[int], samples: Sequence[Sample], seed: int, members: S
 @torch.no_grad()
 def held_out(
     bind: Bind, decode: Decode, plan: Plan, shape: Sequence[int], samples: Sequence[Sample], *,
-    seed: int, batch: int, device: str = "cpu", each: int = 1, done: Callable[[int], None] = lambda count: None,
+    seed: int, batch: int, device: str = "cpu", each: int = 1, done: Callable[[list[Rollout]], None] = lambda rollouts: None,
 ) -> list[Rollout]:  # fmt: skip
-    """`each` pictures per sample, side by side. The last batch is filled up, so that every forward pass has the same shape."""
+    """`each` pictures per sample, side by side; `done` hears of each batch. The last is filled up, so that all passes have one shape."""
     rollouts: list[Rollout] = []
     rows = [(group, member) for group in range(len(samples)) for member in range(each)]
     for first in range(0, len(rows), batch):
@@ -40,6 +40,7 @@ def held_out(
         x0 = rollout(velocity, plan, start(shape, asked, seed, members).to(device), lambda step: torch.empty(0)).x0
         pictures = decode(x0)[: len(chosen)].cpu()
         pairs = zip(chosen, pictures, strict=True)
-        rollouts += [Rollout(sample=samples[group], made=visual(made), group=group) for (group, _), made in pairs]
-        done(len(chosen))
+        drawn = [Rollout(sample=samples[group], made=visual(made), group=group) for (group, _), made in pairs]
+        rollouts += drawn
+        done(drawn)
     return rollouts

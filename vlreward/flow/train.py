@@ -56,7 +56,12 @@ def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[
     folder = RunFolder.open(config.run, command, config, resume, fresh)
     try:
         with quiet("transformers", "diffusers"):
-            yield Trainer(config, folder, samples, held_out, device)
+            trainer = Trainer(config, folder, samples, held_out, device)
+            try:
+                yield trainer
+            except BaseException:
+                trainer.judges.stop()
+                raise
     except BaseException:
         folder.status("failed")
         raise

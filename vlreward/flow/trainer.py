@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
 
 from vlreward.advantages.base import dead_fraction
 from vlreward.flow import evaluate, state, watch
+from vlreward.flow.ahead import Ahead
 from vlreward.flow.collect import Collected, collect
 from vlreward.flow.config import Align, Evaluation
 from vlreward.flow.math import sigmas
@@ -20,6 +21,7 @@ from vlreward.flow.plan import Noise, Plan, seeded
 from vlreward.flow.policies import Policies
 from vlreward.flow.rollout import Velocity
 from vlreward.rewards.composite import Composite
+from vlreward.rewards.judges import Judges
 from vlreward.run import Progress, RunFolder, seed_everything
 from vlreward.statistics import gains
 from vlreward.types import RewardTable, Rollout, Sample, TrainState
@@ -37,6 +39,7 @@ class Trainer:
         self.model = config.generator
         self.model.load(device)
         config.rewards.load(device)
+        self.judges = Judges(config.judge_seconds, all_apart=True)
         self.state = TrainState()
         self.noise = Noise(config.run.seed)
         count = config.optim.epochs * config.group.groups
@@ -58,22 +61,28 @@ class Trainer:
         if found:
             self.state = state.restore(found[1], self.policies, self.optimizer, config.objective)
         self.folder.rewind(self.state.step if found else -1)
+        self.logged: list[dict[str, float]] = self.folder.read("metrics.jsonl")
         self.check()
         if config.eval and self.state.step == 0:
             self.evaluate("before", "train")
         with Progress("align", config.optim.epochs, self.state.step) as progress:
-            while self.state.step < config.optim.epochs:
+            while self.state.step < config.optim.epochs and not self.hacked():
                 figures = self.step()
                 if config.eval and config.eval.every and self.state.step % config.eval.every == 0:
                     figures |= self.evaluate(f"epoch_{self.state.step}", self.evaluated, quiet=True)
                 self.folder.log(self.state.step, **figures)
-                if self.state.step % config.save_every == 0 or self.state.step == config.optim.epochs:
+                self.logged.append(figures)
+                if self.state.step % config.save_every == 0 or self.state.step == config.optim.epochs or self.hacked():
                     self.save()
                 progress.advance(reward=figures.get("reward/total", float("nan")))
         with self.policies.use(self.evaluated):
             self.model.export(self.folder.path / ("lora" if self.policies.lora else "transformer"))
         config.objective.export(self.folder.path)
         summary: dict = {"command": "align", "seconds": self.seconds, "steps": self.state.step}
+        if why := self.hacked():
+            summary["stopped"] = why
+            if not self.folder.read("notices.jsonl"):
+                self.folder.notice(self.state.step, "hacking", why)
         if config.eval:
             self.evaluate("after", self.evaluated)
             summary["held_out"] = gains(*(self.folder.read(f"evaluation_{phase}.jsonl") for phase in ("before", "after")))
@@ -87,21 +96,24 @@ class Trainer:
         self.reward_calls = 0
         plan = objective.plan(config.sampler, self.grid, epoch, config.run.seed)
         samples = self.take(self.state.cursor, config.group.groups)
+        ahead = Ahead(config.rewards, self.judges, self.device)
         with self.timed("rollout", figures):
-            collected = self.collect(plan, samples, epoch, config.group.size)
+            collected = self.collect(plan, samples, epoch, config.group.size, made=ahead.begin)
         collected.judge = self.judge if objective.needs_gradient else None
         with self.timed("reward", figures):
-            table = objective.score(collected, self.score)
+            table = objective.score(collected, lambda rollouts: self.score(rollouts, ahead, collected))
         judged = table
         if config.control == "shuffle_rewards":
             order = torch.randperm(len(table.scores), generator=seeded(config.run.seed, "control", epoch))
             judged = table.reordered(order.tolist())
             collected.gains = [gain.reordered(order.tolist()) for gain in collected.gains]
+        collected.judged_B = ~judged.total.isnan()
         objective.credit(collected, judged, config.advantage)
         objective.choose(collected, judged)
         with self.timed("update", figures):
             figures |= self.update(collected, epoch)
-        objective.after_epoch(self.policies, epoch)
+        if collected.judged_B.any():
+            objective.after_epoch(self.policies, epoch)
         self.state.step, self.state.cursor = epoch + 1, self.state.cursor + len(samples)
         figures |= watch.reward_figures(table) | objective.figures() | {"reward_calls": float(self.reward_calls)}
         figures |= {"dead_fraction": dead_fraction(table, collected.group_B), "on_policy": float(config.optim.updates == 1)}
@@ -110,34 +122,43 @@ class Trainer:
         self.folder.rollouts("train", self.state.step, collected.rollouts, table, order[:LOGGED] + order[-LOGGED:])
         return figures
 
-    def collect(self, plan: Plan, samples: Sequence[Sample], epoch: int, size: int, micro_batch: int | None = None) -> Collected:
-        """Rollouts of these samples."""
+    def hacked(self) -> str | None:
+        """Why the run should end now, by its `stop:` block."""
+        return self.config.stop.fires(self.logged) if self.config.stop else None
+
+    def collect(
+        self, plan: Plan, samples: Sequence[Sample], epoch: int, size: int, micro_batch: int | None = None,
+        made: Callable[[list[Rollout]], None] = lambda rollouts: None,
+    ) -> Collected:  # fmt: skip
+        """Rollouts of these samples; `made` hears of each micro-batch."""
         return collect(
             lambda prompts: self.bind(prompts, plan.guidance), self.model.decode, plan, self.model.shape(), samples, self.noise,
-            epoch=epoch, size=size, micro_batch=micro_batch or self.config.group.micro_batch, device=self.device,
+            epoch=epoch, size=size, micro_batch=micro_batch or self.config.group.micro_batch, device=self.device, done=made,
         )  # fmt: skip
 
-    def score(self, rollouts: Sequence[Rollout]) -> RewardTable:
-        """Judge an epoch's rollouts, whole or as they would have ended."""
+    def score(self, rollouts: Sequence[Rollout], ahead: Ahead, collected: Collected) -> RewardTable:
+        """Judge an epoch's rollouts, whole, which was begun ahead, or as they would have ended."""
         self.reward_calls += len(rollouts)
-        return self.config.rewards(rollouts, self.device)
+        return ahead.table(rollouts, collected.rollouts)
 
     def judge(self, rollouts: Sequence[Rollout]) -> RewardTable:
         """Judge with a gradient; terms of weight 0 only watch, and are not asked."""
         self.reward_calls += len(rollouts)
         terms = [term for term in self.config.rewards.terms if term.weight]
-        return Composite(terms)(rollouts, self.device)
+        return self.judges.begin(Composite(terms), rollouts, self.device)()
 
     def update(self, collected: Collected, epoch: int) -> dict[str, float]:
         """The epoch's optimiser steps; means of their figures. An update whose gradient is zero or not finite is left out."""
         optim, guidance = self.config.optim, collected.plan.guidance
         figures: dict[str, list[float]] = {"skipped": []}
+        gradient = watch.GradientNorm(self.weights)
         for number, batches in enumerate(collected.updates(optim.updates, seeded(self.config.run.seed, "updates", epoch))):
             self.optimizer.zero_grad()
             for batch in batches:
                 loss = self.config.objective.loss(self.bind(batch.prompts, guidance), batch)
                 (loss.value / len(batches)).backward()
-                for name, value in loss.metrics.items():
+                own = watch.by_step(batch, collected.plan, loss, gradient.take() * len(batches))
+                for name, value in {**loss.metrics, **own}.items():
                     figures.setdefault(name, []).append(value)
             norm = torch.nn.utils.clip_grad_norm_(self.weights, optim.grad_norm).item()
             figures.setdefault("grad_norm", []).append(norm)
@@ -151,6 +172,7 @@ class Trainer:
             self.optimizer.step()
             if optim.ema:
                 self.policies.update("ema", min(optim.ema, (1 + done) / (10 + done)))
+        gradient.remove()
         most = {"ratio/deviation": max}
         finite = {name: [v for v in values if v == v] for name, values in figures.items()}
         return {name: most[name](v) if name in most else sum(v) / len(v) for name, v in finite.items() if v}
@@ -202,12 +224,18 @@ class Trainer:
         block = self.config.eval
         assert isinstance(block, Evaluation), "there is nothing to evaluate on"
         plan = self.held_out_plan(policy)
+        ahead = Ahead(self.config.rewards, self.judges, self.device)
         with Progress(f"evaluate {phase}", len(self.held_out) * block.pictures) as progress:
+
+            def made(rollouts: list[Rollout]) -> None:
+                ahead.begin(rollouts)
+                progress.advance(len(rollouts))
+
             rollouts = evaluate.held_out(
                 lambda prompts: self.bind(prompts, plan.guidance), self.model.decode, plan, self.model.shape(), self.held_out,
-                seed=block.seed, batch=block.batch, device=self.device, each=block.pictures, done=progress.advance,
+                seed=block.seed, batch=block.batch, device=self.device, each=block.pictures, done=made,
             )  # fmt: skip
-            table = self.config.rewards(rollouts, self.device)
+            table = ahead.table(rollouts, rollouts)
         if not quiet:
             known = {row["id"] for row in self.folder.read("rollouts.jsonl") if row["phase"] == phase}
             self.folder.rollouts(phase, self.state.step, rollouts, table, [i for i, r in enumerate(rollouts) if r.sample.id not in known])

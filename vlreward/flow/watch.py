@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
-from vlreward.flow.collect import Bind, Collected
+from vlreward.flow.collect import Batch, Bind, Collected
 from vlreward.flow.config import Group, Optim
 from vlreward.flow.kernels.ode import Ode
 from vlreward.flow.plan import Plan
-from vlreward.types import RewardTable, Rollout
+from vlreward.types import Loss, RewardTable, Rollout
 
 
 def diversity(rollouts: Sequence[Rollout]) -> float:
@@ -38,6 +38,41 @@ def reward_figures(table: RewardTable) -> dict[str, float]:
     means = {f"reward/{name}": table.scores[:, column].nanmean().item() for column, name in enumerate(table.names)}
     figures = means | {"reward/total": table.total.nanmean().item(), "broken": float(table.broken.sum())}
     return {name: value for name, value in figures.items() if value == value}
+
+
+class GradientNorm:
+    """Length of the gradient that each backward pass brings, before it is added to those of other passes."""
+
+    def __init__(self, weights: Sequence[torch.Tensor]):
+        self._square: torch.Tensor | float = 0.0
+        self._hooks = [weight.register_hook(self._add) for weight in weights]
+
+    def _add(self, gradient: torch.Tensor) -> None:
+        self._square = self._square + gradient.detach().float().square().sum()
+
+    def take(self) -> float:
+        """Of the last backward pass."""
+        length, self._square = float(self._square) ** 0.5, 0.0
+        return length
+
+    def remove(self) -> None:
+        """Stop measuring."""
+        for hook in self._hooks:
+            hook.remove()
+
+
+def by_step(batch: Batch, plan: Plan, loss: Loss, gradient: float) -> dict[str, float]:
+    """grad_norm/step_<k> and clip_fraction/step_<k> of a batch of the denoising step k; nothing of renoised rollouts, which have none.
+
+    Their means show what a common rate hides: how differently the steps pull (17 to 130 times, by the noise that is left), and at which
+    of them the clip holds.
+    """
+    if batch.step >= plan.steps:
+        return {}
+    figures = {f"grad_norm/step_{batch.step}": gradient}
+    if "clip_fraction" in loss.metrics:
+        figures[f"clip_fraction/step_{batch.step}"] = loss.metrics["clip_fraction"]
+    return figures
 
 
 def self_check(bind: Bind, collected: Collected) -> str:

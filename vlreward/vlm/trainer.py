@@ -43,6 +43,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from vlreward.advantages.base import dead_fraction
 from vlreward.advantages.segments import offsets_of
 from vlreward.errors import ConfigError
+from vlreward.rewards.judges import Judges
 from vlreward.run import RunFolder, rank
 from vlreward.types import RewardTable, Rollout, Sample
 from vlreward.vlm import blocks, sharded
@@ -52,7 +53,6 @@ from vlreward.vlm.checkpoints import aside, read_whole
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.correction import shape
 from vlreward.vlm.guide import GivenStart
-from vlreward.vlm.judges import Judges
 from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
 from vlreward.vlm.prompts import Prompt, images, messages, read

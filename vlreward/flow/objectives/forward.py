@@ -41,6 +41,13 @@ class Forward(Objective):
         plan = sampler.plan(grid, epoch, seed)
         return replace(plan, kernel=Ode(), noisy=(), train=(), renoised=self.levels, shared_levels=self.shared_levels)
 
+    def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
+        """A rollout without a reward is not trained on: even an advantage of 0 can mean a pull, towards older weights."""
+        super().credit(collected, table, advantage)
+        judged = ~table.total.isnan()
+        if not judged.all():
+            collected.keep([[row] for row in judged.nonzero().flatten().tolist()])
+
     def matching(self, v: torch.Tensor, velocity: Velocity, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         """The scalar to minimise, given the live velocity at the batch's x, and what to log of it."""
         raise NotImplementedError(f"{type(self).__name__} must define matching")
@@ -90,7 +97,8 @@ class ComparedGroups(Compared):
 
     def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
         super().credit(collected, table, advantage)
-        collected.keep(collected.groups())
+        judged = (~table.total.isnan()).tolist()
+        collected.keep([kept for rows in collected.groups() if (kept := [row for row in rows if judged[row]])])
 
 
 def error(v: torch.Tensor, batch: Batch) -> torch.Tensor:
