@@ -110,6 +110,8 @@ def _tell(folder: RunFolder) -> int:
         print(f"{line}, n={row['count']}")
     for phase, row in summary.get("pass_at", {}).items():
         print(f"pass@k {phase}: " + ", ".join(f"{k}: {found['mean']:.3f}" for k, found in row.items()))
+    if "stopped" in summary:
+        print(f"stopped after {summary['steps']} epochs: {summary['stopped']}")
     if "choose" in summary:
         spent = summary["choose"]
         print(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from vlreward.commands import align as main
+from vlreward.config import load
 from vlreward.flow import watch
+from vlreward.flow.config import Align
+from vlreward.flow.train import train
 
 
 def said(capsys, config_text, tmp_path, *overrides: str) -> str:
@@ -39,3 +43,20 @@ def test_activations_are_what_a_backward_pass_keeps_without_the_weights():
     assert watch.activations(lambda: layer(x).tanh(), layer.parameters()) == 8 * 32 * 4 + 8 * 64 * 4
     with torch.no_grad():
         assert watch.activations(lambda: layer(x).tanh(), layer.parameters()) == 0
+
+
+def test_gradients_and_clips_are_logged_for_each_denoising_step(config_text, tmp_path):
+    """In the update that every ratio is 1 in, a micro-batch's gradient is measured alone: the parts of one step have that step's mean."""
+    path = tmp_path / "run.yaml"
+    path.write_text(config_text)
+    config, _ = load(
+        path, ["eval=", "optim.epochs=1", "optim.updates=1", "group.micro_batch=12", "sampler.window=1", "sampler.window_from=2"], Align
+    )
+    row = train(config).read("metrics.jsonl")[0]
+    assert row["grad_norm/step_2"] == pytest.approx(row["grad_norm"], rel=1e-5), "one micro-batch of one step is the whole update"
+    assert row["clip_fraction/step_2"] == row["clip_fraction"] == 0
+    config, _ = load(path, ["run.name=all", "eval=", "optim.epochs=1"], Align)
+    row = train(config).read("metrics.jsonl")[0]
+    norms = [row[f"grad_norm/step_{step}"] for step in range(3)]
+    assert norms == sorted(norms), "the less noise is left, the harder a step pulls"
+    assert sum(row[f"clip_fraction/step_{step}"] for step in range(3)) / 3 == pytest.approx(row["clip_fraction"])

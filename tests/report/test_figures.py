@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from vlreward.report.cards import Chosen
 from vlreward.report.compare import pooled
-from vlreward.report.figures import BINS, alone, curve_names, figures
+from vlreward.report.figures import BINS, alone, by_step, curve_names, figures
 from vlreward.report.folder import RunRecord
-from vlreward.report.view import duration, held_out_table
+from vlreward.report.view import duration, held_out_table, view
 
 
 def record(**rest: Any) -> RunRecord:
@@ -122,3 +123,16 @@ def test_shares_are_drawn_from_0_to_1_even_where_an_interval_reaches_beyond():
 )
 def test_durations_read_like_a_clock(seconds, text):
     assert duration(seconds) == text
+
+
+def test_figures_of_each_denoising_step_are_told_apart_from_others():
+    names = ["grad_norm", "grad_norm/step_10", "grad_norm/step_2", "loss/step", "clip_fraction/step_2", "x/step_a"]
+    assert by_step(names) == {"grad_norm": ["grad_norm/step_2", "grad_norm/step_10"], "clip_fraction": ["clip_fraction/step_2"]}
+
+
+def test_denoising_steps_share_a_chart_and_a_judge_that_only_watches_is_named_so():
+    metrics = [{"step": i, "reward/a": 0.5, "reward/b": 0.5, "norm/step_1": 1.0, "norm/step_4": 2.0} for i in (1, 2)]
+    one = record(metrics=metrics, config={"rewards": [{"kind": "a", "weight": 1}, {"kind": "x", "name": "b", "weight": 0.0}]})
+    shown = view(one, figures(one), Chosen(best=[], worst=[], broken=[], pairs=[], num_pairs=0, roles=[]), "run")
+    assert [plot.title for plot in shown.curves] == ["reward/a", "reward/b (weight 0: only watches)", "norm by denoising step"]
+    assert [line.name for line in shown.curves[-1].lines] == ["step 1", "step 4"]

@@ -56,6 +56,16 @@ def curve_names(metrics: Sequence[Row]) -> list[str]:
     return sorted(names, key=lambda name: rank[name])
 
 
+def by_step(names: Sequence[str]) -> dict[str, list[str]]:
+    """`x` -> [`x/step_0`, `x/step_1`, ...], in order, of the figures that were logged for each denoising step."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        family, step, number_of_step = name.rpartition("/step_")
+        if step and number_of_step.isdigit():
+            found.setdefault(family, []).append(name)
+    return {family: sorted(members, key=lambda name: int(name.rpartition("_")[2])) for family, members in found.items()}
+
+
 def alone(rows: Mapping[str, Any]) -> bool:
     """Whether the total only repeats a single term of weight 1."""
     rest = [row for name, row in rows.items() if name != "total"]

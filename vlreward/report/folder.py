@@ -47,6 +47,13 @@ class RunRecord:
         return run.get("seed") if isinstance(run, Mapping) else None
 
     @property
+    def watching(self) -> set[str]:
+        """Names of the reward terms of weight 0, which are judged and not trained on."""
+        found = self.config.get("rewards")
+        terms = [term for term in found if isinstance(term, Mapping)] if isinstance(found, list) else []
+        return {str(term.get("name", term.get("kind"))) for term in terms if term.get("weight") == 0}
+
+    @property
     def seconds(self) -> float | None:
         """What the command measured of itself."""
         value = self.summary.get("seconds", self.info.get("seconds"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vlreward.report.cards import Chosen
-from vlreward.report.figures import alone, bad_rows, curve_names, number
+from vlreward.report.figures import alone, bad_rows, by_step, curve_names, number
 from vlreward.report.folder import Row, RunRecord
 from vlreward.report.plots import Line, Plot, histogram, line_plot, show, smoothed, ticks
 
@@ -98,7 +98,7 @@ def view(record: RunRecord, report: Mapping[str, Any], chosen: Chosen, anchor: s
         what=COMMANDS.get(record.command, record.command),
         facts=_facts(record),
         tables=tables or [table for table in [_so_far(report)] if table],
-        curves=[plot for name in curve_names(record.metrics) if not name.startswith("time/") and (plot := curve(record, name))],
+        curves=_curves(record),
         stages=_stages(report),
         stage_plot=_stage_plot(record),
         terms=[_term(name, term) for name, term in report["terms"].items()],
@@ -125,17 +125,31 @@ def points(record: RunRecord, name: str) -> tuple[list[int], list[float | None]]
     return [row["step"] for row in rows], [number(row[name]) for row in rows]
 
 
+def _curves(record: RunRecord) -> list[Plot]:
+    """Of every logged figure but times; what was logged for each denoising step lies in one chart."""
+    names = [name for name in curve_names(record.metrics) if not name.startswith("time/")]
+    steps = by_step(names)
+    plots = [curve(record, name) for name in names if all(name not in members for members in steps.values())]
+    for family, members in steps.items():
+        columns = [points(record, name) for name in members]
+        ends = [name.rpartition("/")[2].replace("_", " ") for name in members]
+        lines = [Line(name=end, x=x, y=y, tone=f"s{i % 6}") for i, (end, (x, y)) in enumerate(zip(ends, columns, strict=True))]
+        plots.append(line_plot(lines, f"{family} by denoising step"))
+    return [plot for plot in plots if plot]
+
+
 def curve(record: RunRecord, name: str) -> Plot | None:
     """One logged figure over the steps, with its band where `<name>_low` and `<name>_high` were logged beside it."""
+    title = f"{name} (weight 0: only watches)" if name.removeprefix("reward/") in record.watching else name
     x, y = points(record, name)
     rows = [row for row in record.metrics if name in row]
     low, high = ([number(row.get(name + end)) for row in rows] for end in ("_low", "_high"))
     if any(value is not None for value in low):
-        return line_plot([Line(name=name, x=x, y=y, low=low, high=high)], name)
+        return line_plot([Line(name=name, x=x, y=y, low=low, high=high)], title)
     if len(y) < FEW_STEPS:
-        return line_plot([Line(name=name, x=x, y=y)], name)
+        return line_plot([Line(name=name, x=x, y=y)], title)
     raw = Line(name=name, x=x, y=y, tone="faint")
-    return line_plot([raw, Line(name="running mean", x=x, y=smoothed(y))], name)
+    return line_plot([raw, Line(name="running mean", x=x, y=smoothed(y))], title)
 
 
 def table_of(
@@ -261,7 +275,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     ]
     if record.steps is not None:
         facts.insert(4, ("steps", str(record.steps)))
-    facts += [(name, str(summary[name])) for name in ("rows", "scored", "bad", "broken", "kept") if name in summary]
+    facts += [(name, str(summary[name])) for name in ("rows", "scored", "bad", "broken", "kept", "stopped") if name in summary]
     return facts
 
 
