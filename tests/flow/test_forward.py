@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from gaussian import WANTED, closeness, collected_from, ends, gaussian_velocity, learned, table_of
+from gaussian import collected_from, ends, gaussian_velocity, learned, table_of
 
 from vlreward.advantages.group import GroupAdvantage
 from vlreward.flow.collect import Batch, Collected
@@ -271,12 +271,3 @@ def test_a_reference_is_the_base_or_follows_after_so_many_epochs():
     assert seen == [3, 7]
     assert FlowDpo().policies == {"base"}
     assert FlowDpo(refresh=2, beta=0.1).policies == {"base", "reference"}
-
-
-def test_sampled_transitions_cannot_be_laid_anew():
-    from vlreward.flow.objectives.flow_grpo import FlowGrpo
-
-    collected = collected_from(FlowGrpo(), gaussian_velocity(WANTED), FlowSde())
-    assert closeness(collected.rollouts).total.mean() > -1
-    with pytest.raises(AssertionError, match="replayed as they were sampled"):
-        collected.keep([[0]])
