@@ -184,6 +184,6 @@ def test_held_out_answers_take_the_same_turns(small):
     assert [rollout.text for rollout in asked(1)] == [rollout.text for rollout in rollouts]
 
 
-def test_turns_with_vllm_are_refused(small):
-    with pytest.raises(ConfigError, match="needs the usual generation"):
-        small(turns=ZOOM, trl={"use_vllm": True})
+def test_turns_with_continuous_batching_are_refused(small):
+    with pytest.raises(ConfigError, match=r"use vLLM"):
+        small(turns=ZOOM, trl={"use_transformers_continuous_batching": True})

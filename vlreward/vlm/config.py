@@ -252,8 +252,10 @@ class TrainVLM:
     def _check_turns(self) -> None:
         if self.turns is None:
             return
-        if any(self.trl.get(name) for name in ("use_vllm", "use_transformers_continuous_batching")):
-            raise ConfigError("needs the usual generation so far; remove trl.use_vllm and its like", "turns")
+        if self.trl.get("use_transformers_continuous_batching"):
+            raise ConfigError(
+                "shows pictures in the middle, which continuous batching does not; use vLLM (trl.use_vllm) or neither", "turns"
+            )
         if self.advantage.reads:
             raise ConfigError("reads what each token hangs on, which goes with one turn so far; remove `turns`", "advantage")
         for name, given in (("correction", self.correction), ("guide", self.guide), ("eval.choose", self.eval and self.eval.choose)):

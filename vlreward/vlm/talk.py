@@ -42,6 +42,7 @@ class Talk:
         self.tokens: list[int] = []
         self.mine: list[int] = []
         """For each token 1 where the policy wrote it, 0 in a reply."""
+        self._logps: list[float] = []
         self.kinds = {name: [] for name in prompt.kinds}
         self.media: list[Any] = []
         self.turns: list[tuple[int, int]] = []
@@ -58,6 +59,15 @@ class Talk:
     @property
     def num_calls(self) -> int:
         return sum(action.name not in (ANSWER, REVISION) for action in self.actions)
+
+    @property
+    def logps(self) -> list[float]:
+        """For each token its log-probability as its writer told it, 0 in a reply."""
+        return self._logps + [0.0] * (len(self.tokens) - len(self._logps))
+
+    def expect(self, logps: Sequence[float]) -> None:
+        """The log-probabilities of what the policy says next, where its writer tells them."""
+        self._logps = [*self.logps, *logps]
 
     def say(self, tokens: Sequence[int], words: str) -> None:
         """The policy's next turn."""

@@ -46,7 +46,7 @@ from vlreward.errors import ConfigError
 from vlreward.rewards.judges import Judges
 from vlreward.run import RunFolder, rank
 from vlreward.types import RewardTable, Rollout, Sample
-from vlreward.vlm import blocks, sharded
+from vlreward.vlm import blocks, served, sharded
 from vlreward.vlm.batches import beside, distinct_of, in_order
 from vlreward.vlm.best import HeldOut, forget_others
 from vlreward.vlm.checkpoints import aside, read_whole
@@ -55,7 +55,7 @@ from vlreward.vlm.correction import shape
 from vlreward.vlm.guide import GivenStart
 from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
-from vlreward.vlm.prompts import Prompt, images, messages, read
+from vlreward.vlm.prompts import Prompt, messages, read
 from vlreward.vlm.record import Record
 from vlreward.vlm.rewriting import rewritten
 from vlreward.vlm.rounds import Round, Selection, first, one_after_the_other, share
@@ -111,13 +111,14 @@ class VLGRPOTrainer(GRPOTrainer):
         )
         self.signals = Signals(self)
         sharded.check(self.accelerator, samples, turns=config.turns is not None)
+        served.check(self.args, samples, config.turns is not None, self.accelerator.num_processes)
         if config.policy.shared_prefix:
             for model in filter(None, (policy, self.ref_model)):
                 blocks.use(model)
         self.remove_callback(PrinterCallback)
         self.remove_callback(ProgressCallback)
         clip = getattr(policy.config, "video_token_id", None)
-        if clip is not None:
+        if clip is not None and not self.use_vllm:
             self.generation_config.suppress_tokens = [*self.generation_config.suppress_tokens, clip]
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> Sampler:
@@ -171,12 +172,15 @@ class VLGRPOTrainer(GRPOTrainer):
         return values[process * (len(values) // processes) :][: len(values) // processes]
 
     def _tokenize_prompts(self, prompts: list) -> Any:
-        pictures = [images(self.samples[row]) for row in self.rows] if self.use_vllm else None
-        return [self._prompt(row).ids.tolist() for row in self.rows], pictures, {}
+        shown = [served.pictures(self.samples[row].visuals) for row in self.rows] if self.use_vllm else None
+        return [self._prompt(row).ids.tolist() for row in self.rows], shown, {}
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False) -> Any:
+        start = time.monotonic()
         if self.use_vllm or self.use_transformers_continuous_batching:
-            return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
+            out = super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
+            self._count("time/generate", time.monotonic() - start)
+            return out
         model: Any = self.accelerator.unwrap_model(self.model_wrapped)
         tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)
         distinct, owner = distinct_of(self.rows) if self.asked is None else ([], list(range(len(self.asked))))
@@ -198,7 +202,6 @@ class VLGRPOTrainer(GRPOTrainer):
             return generate(model, prompts, owner, self.pad, **settings)
 
         model.generate = shared
-        start = time.monotonic()
         try:
             with sharded.whole(model):
                 return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
@@ -210,23 +213,31 @@ class VLGRPOTrainer(GRPOTrainer):
         """Rollouts of several turns for `self.rows`, as TRL's `rollout_func` gives them."""
         assert self.config.turns is not None, "there is only one turn"
         host = Host(self.config.turns, self.processing_class, self.base, self.config.policy.clips)
-        ids = self._tokenize_prompts(prompts)[0]
+        ids, shown, _ = self._tokenize_prompts(prompts)
         talks = self.talks = [Talk(self.samples[row], self._prompt(row)) for row in self.rows]
 
         def write(asked: Sequence[Prompt] | None) -> list[list[int]]:
+            going = [talk for talk in talks if not talk.ended]
             self.asked = asked
-            given = ids if asked is None else [prompt.ids.tolist() for prompt in asked]
+            given, pictures, several = ids, shown, self.num_generations
+            if asked is not None:
+                given, several = [prompt.ids.tolist() for prompt in asked], 1
+                pictures = [served.pictures([one.visual for one in talk.scene.shown]) for talk in going] if shown else None
             try:
-                return self._generate_single_turn(given, None, {}, self.num_generations)[0]
+                tokens, logps = self._generate_single_turn(given, pictures, {}, several)
             finally:
                 self.asked = None
+            for talk, known in zip(going, logps or (), strict=logps is not None):
+                talk.expect(known)
+            return tokens
 
         host.hold(talks, write, self._worth)
         self.figures["tools/calls"] = sum(talk.num_calls for talk in talks) / len(talks)
         self.figures["tools/failed"] = sum(action.error is not None for talk in talks for action in talk.actions) / len(talks)
         written, mine = [talk.tokens for talk in talks], [talk.mine for talk in talks]
         self.tails = [(talk.tail(self.base), talk.offsets(host.decode)) for talk in talks]
-        return {"prompt_ids": ids, "completion_ids": written, "logprobs": None, "env_mask": mine}
+        logps = [talk.logps for talk in talks] if self.use_vllm else None
+        return {"prompt_ids": ids, "completion_ids": written, "logprobs": logps, "env_mask": mine}
 
     def _worth(self, rollouts: Sequence[Rollout]) -> list[float]:
         """Total rewards of answers while their rollouts go on."""
