@@ -108,3 +108,21 @@ def test_the_policy_is_left_in_the_mode_of_training(tiny):
 
 def test_answers_end_at_the_limit(tiny):
     assert all(rollout.num_tokens == 3 for rollout in writer(tiny, max_new_tokens=3).answers(SAMPLES, 2))
+
+
+def test_an_answer_that_would_end_too_early_goes_on_behind_the_words_that_stand_in_for_its_end(tiny):
+    settings: dict = {"temperature": 0.0, "max_new_tokens": 40}
+    usual = writer(tiny, **settings).start(SAMPLES, 2, "x")
+    longer = writer(tiny, **settings, least=16, instead="red").start(SAMPLES, 2, "x")
+    usual.write()
+    longer.write()
+    [red] = tiny[1].tokenizer.encode("red")
+    for short, long in zip(usual.tokens, longer.tokens, strict=True):
+        assert len(short) < 16 <= len(long)
+        assert long[: len(short)] == [*short[:-1], red]
+        assert long[-1] == short[-1] or len(long) == 40
+    several = writer(tiny, **settings, least=16, instead="red is").start(SAMPLES, 1, "x")
+    several.write()
+    words = tiny[1].tokenizer.encode("red is")
+    assert len(words) > 1
+    assert all(several.tokens[i][len(usual.tokens[2 * i]) - 1 :][: len(words)] == words for i in range(4))

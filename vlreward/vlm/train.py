@@ -92,6 +92,8 @@ class Sitting:
         policy.find(config.policy.model)
         if command == "train-vlm" and config.eval and config.eval.choose:
             raise ConfigError("is for `vlreward eval`; a training is measured on single answers, so remove it", "eval.choose")
+        if config.eval and config.eval.choose:
+            config.eval.choose.check()
         self.held_out = config.eval.data.samples() if config.eval else []
         config.rewards.check(self.held_out, "eval.data")
         self.folder = RunFolder.open(config.run, command, config, resume, fresh)

@@ -32,6 +32,10 @@ class Writer:
     batch: int = 64
     """Answers that are written at a time."""
     seed: int = 0
+    least: int = 0
+    """Tokens of each answer at least: where it would end earlier, `instead` stands in place of the end and it goes on (budget forcing,
+    arXiv 2501.19393)."""
+    instead: str = ""
 
     def start(self, samples: Sequence[Sample], size: int, seed: str, first_group: int = 0) -> Writing:
         """Begin `size` answers to each sample. The same `seed` gives the same answers; it is joined to the writer's own."""
@@ -70,6 +74,8 @@ class Writing:
         ends = policy.generation_config.eos_token_id
         self._ends = torch.tensor([] if ends is None else ends, device=policy.device)
         names = ("image_token_id", "video_token_id")
+        self._instead = processor.tokenizer.encode(writer.instead, add_special_tokens=False)
+        self._forced: list[list[int]] = [[] for _ in self.samples]
         self._suppressed = [token for token in (getattr(policy.config, name, None) for name in names) if token is not None]
         prompts = [read(processor, policy, sample, writer.clips) for sample in samples]
         inputs = stack(prompts, int(processor.tokenizer.pad_token_id), policy.device)
@@ -116,6 +122,8 @@ class Writing:
             chosen_B = torch.multinomial((logits_BV / self.writer.temperature).softmax(-1), 1, generator=self.random)[:, 0]
         else:
             chosen_B = logits_BV.argmax(-1)
+        if self._instead:
+            chosen_B = self._lengthened(chosen_B)
         likely = logps_BV.gather(1, chosen_B[:, None])[:, 0].tolist()
         for answer, token, logp in zip(self.live, chosen_B.tolist(), likely, strict=True):
             self.tokens[answer].append(token)
@@ -135,6 +143,17 @@ class Writing:
             use_cache=True, logits_to_keep=1,
         )  # fmt: skip
         self._logits, self._cache = out.logits[:, -1], out.past_key_values
+
+    def _lengthened(self, chosen_B: torch.Tensor) -> torch.Tensor:
+        """The tokens, where an end that comes too early gives way to those of `instead`."""
+        early = torch.isin(chosen_B, self._ends).tolist()
+        tokens = chosen_B.tolist()
+        for place, answer in enumerate(self.live):
+            if early[place] and not self._forced[answer] and len(self.tokens[answer]) < self.writer.least:
+                self._forced[answer] = list(self._instead)
+            if self._forced[answer]:
+                tokens[place] = self._forced[answer].pop(0)
+        return torch.tensor(tokens, device=chosen_B.device)
 
     def _keep(self, places: list[int]) -> None:
         self.live = [self.live[place] for place in places]

@@ -32,6 +32,9 @@ class Chooser:
     family: ClassVar[str] = "choosers"
     kind: ClassVar[str]
 
+    def check(self) -> None:
+        """Raise ConfigError, before anything is answered, where something is missing that it names."""
+
     def choose(self, writer: Writer, samples: Sequence[Sample], done: Callable[[int], None] = lambda count: None) -> list[Choice]:
         """One choice a sample, in order; `done` hears of each part of the samples."""
         raise NotImplementedError(f"{type(self).__name__} must define choose")

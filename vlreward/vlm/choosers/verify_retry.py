@@ -25,8 +25,8 @@ class VerifyRetry(Judged):
     the policy, with its answer, in the prompt `again`, and the policy mends. In `again`, {prompt}, {answer} and {feedback} stand for the
     first prompt, the last answer and the judges' notes; "{prompt}" alone asks anew.
 
-    Source: MACT, arXiv 2508.03404: a judgment agent apart from the one that corrects, and test-time compute by need. Its planning
-    and answer agents are not built here.
+    Source: MACT, arXiv 2508.03404: a judgment agent apart from the one that corrects, and test-time compute by need. All of its agents
+    are in `agents`.
     """
 
     at_least: float
