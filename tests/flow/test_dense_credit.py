@@ -9,6 +9,7 @@ from vlreward.config import parse
 from vlreward.errors import ConfigError
 from vlreward.flow.collect import Collected, collect
 from vlreward.flow.kernels.cps import Cps
+from vlreward.flow.kernels.dance import Dance
 from vlreward.flow.kernels.flow_sde import FlowSde
 from vlreward.flow.kernels.ode import Ode
 from vlreward.flow.math import sigmas
@@ -166,7 +167,76 @@ def test_a_judgement_that_broke_on_the_way_credits_neither_neighbour():
     assert found.isfinite().all()
 
 
-@pytest.mark.parametrize("objective", [TempflowGrpo(clip=1e-2), DenseGrpo(clip=1e-2, step_weight="noise")], ids=lambda o: o.kind)
+# DenseGRPO's noise
+
+
+def calibrated(objective: DenseGrpo, gains: list[list[float]], epoch: int = 0, kernel=None) -> Collected:
+    """Two groups of 24 with these gains [S,48] at three steps, credited."""
+    collected = collected_from(objective, VELOCITY, kernel or FlowSde(), epoch, steps=5, window=3, window_from=1)
+    collected.gains = [table_of(gain) for gain in gains]
+    objective.credit(collected, table_of([0.0] * 48), GroupAdvantage())
+    return collected
+
+
+MIXED, RISING, STILL = [1.0, -1.0] * 24, [1.0] * 40 + [-1.0] * 8, [0.0] * 48
+
+
+def test_noise_of_a_balanced_step_grows_and_of_a_lopsided_one_falls_and_of_one_without_gains_stays():
+    objective = DenseGrpo(calibrate=0.05)
+    collected = calibrated(objective, [MIXED, RISING, STILL])
+    assert collected.plan.noise == (0.7, 0.7, 0.7)
+    assert objective.noise == pytest.approx({1: 0.75, 2: 0.65})
+    plan = plan_of(objective, 1, steps=5, window=3, window_from=1)
+    assert plan.noise == pytest.approx((0.75, 0.65, 0.7))
+    assert objective.figures() == pytest.approx({"noise/step_1": 0.75, "noise/step_2": 0.65})
+    calibrated(objective, [RISING, RISING, [-g for g in RISING]], 1)
+    assert objective.noise == pytest.approx({1: 0.7, 2: 0.6, 3: 0.65})
+
+
+def test_noise_stays_within_its_bounds():
+    objective = DenseGrpo(calibrate=0.05, least_noise=0.6, most_noise=0.8)
+    for epoch in range(5):
+        calibrated(objective, [MIXED, RISING, STILL], epoch)
+    assert objective.noise == pytest.approx({1: 0.8, 2: 0.6})
+
+
+@pytest.mark.parametrize("kernel", [FlowSde(), Cps(), Dance()], ids=repr)
+def test_each_step_is_sampled_and_replayed_with_its_own_noise(kernel):
+    objective = DenseGrpo(calibrate=0.3, step_weight="noise", most_noise=1.0)
+    calibrated(objective, [MIXED, RISING, STILL], kernel=kernel)
+    collected = calibrated(objective, [STILL, STILL, STILL], 1, kernel)
+    own = [kernel.noise + change for change in (0.3, -0.3, 0.0)]
+    wanted = [min(max(noise, 0.1), 1.0) for noise in own]
+    [batches] = collected.updates(1, torch.Generator())
+    stds = {}
+    for batch in batches:
+        assert vars(batch.kernel)["noise"] == pytest.approx(wanted[batch.step - 1])
+        step = batch.kernel(batch.x, VELOCITY(batch.x, batch.s), batch.s, batch.s_next)
+        assert torch.equal(step.log_prob(batch.x_next), batch.log_prob)
+        stds[batch.step] = step.std.flatten()[0].item()
+    ordered = torch.tensor([stds[step] for step in (1, 2, 3)])
+    assert collected.weight_BS is not None
+    assert torch.allclose(collected.weight_BS[0], ordered / ordered.mean(), atol=1e-5)
+
+
+def test_noise_is_kept_and_put_back_and_a_new_run_begins_anew():
+    objective, other = DenseGrpo(calibrate=0.05), DenseGrpo(calibrate=0.05)
+    calibrated(objective, [MIXED, RISING, STILL])
+    other.load_state_dict(objective.state_dict())
+    assert plan_of(other, 1, steps=5).noise == plan_of(objective, 1, steps=5).noise
+    objective.prepare((3,), lambda prompts: {}, "cpu", 0)
+    assert set(plan_of(objective, 1, steps=5).noise) == {0.7}
+    assert plan_of(DenseGrpo(), 1).noise == ()
+
+
+def test_bounds_that_cross_are_refused():
+    with pytest.raises(ConfigError, match=r"at most most_noise = 0\.2"):
+        DenseGrpo(least_noise=0.3, most_noise=0.2)
+
+
+@pytest.mark.parametrize(
+    "objective", [TempflowGrpo(clip=1e-2), DenseGrpo(clip=1e-2, step_weight="noise", calibrate=0.02)], ids=lambda o: o.kind
+)
 @pytest.mark.parametrize("kernel", [FlowSde(), Cps()], ids=repr)
 def test_each_learns_where_the_best_answer_is_known(objective, kernel):
     assert learned(objective, kernel, epochs=50) < 0.25

@@ -48,6 +48,13 @@ def test_window_is_drawn_anew_each_epoch_and_follows_from_the_seed():
     assert all(window == tuple(range(window[0], window[0] + 3)) for window in windows)
 
 
+def test_window_can_be_kept_to_the_first_steps():
+    """Flow-GRPO-Fast: the start is drawn from [0, T/2 - w]."""
+    part, grid = sampler(window=2, window_until=4), torch.linspace(1, 0, 9)
+    assert {part.plan(grid, epoch, 7).train[0] for epoch in range(60)} == {0, 1, 2}
+    assert sampler(window=2, window_until=4, slide=1).plan(grid, 50, 7).train == (2, 3)
+
+
 def test_window_can_stay_in_one_place():
     part, grid = sampler(window=3, window_from=2), torch.linspace(1, 0, 9)
     assert {part.plan(grid, epoch, 7).train for epoch in range(5)} == {(2, 3, 4)}
@@ -106,6 +113,8 @@ def test_sampler_reads_and_writes_one_flat_mapping():
         ({"window": 4, "window_from": 4}, "sampler.window", "after step 4"),
         ({"window_from": 2}, "sampler.window_from", "add sampler.window"),
         ({"slide": 2}, "sampler.slide", "add sampler.window"),
+        ({"window_until": 2}, "sampler.window_until", "add sampler.window"),
+        ({"window": 3, "window_until": 2}, "sampler.window", "at most the 2"),
         ({"trained": 0}, "sampler.trained", "more than 0"),
         ({"kernel": "cps", "last_step": "kernel"}, "sampler.last_step", "no noise to train on"),
         ({"kernel": "cps", "noise": 1.5}, "sampler.noise", "at most 1"),

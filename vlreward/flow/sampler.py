@@ -33,6 +33,8 @@ class Schedule:
     """Only this many neighbouring steps are noisy and trained; none is all steps. Source: Flow-GRPO-Fast."""
     window_from: Annotated[int, Bound(0)] | None = None
     """First step of the window; none draws it anew each epoch. Early steps decide what is where, late ones how it is finished."""
+    window_until: Count | None = None
+    """Steps from this one on are in no window; none is all that can be noisy. Source: Flow-GRPO-Fast, half of the steps."""
     slide: Count | None = None
     """Epochs after which the window moves one step later, from `window_from` (or the start) to the last place; then it stays.
     Source: MixGRPO (arXiv 2507.21802)."""
@@ -48,14 +50,19 @@ class Schedule:
     `window_from: 0` and no `slide` its frozen form."""
 
     def __post_init__(self):
-        if self.window is not None and self.window + (self.window_from or 0) > self.last_noisy:
+        if self.window is not None and self.window + (self.window_from or 0) > self.window_end:
             after = f" after step {self.window_from}" if self.window_from else ""
-            raise ConfigError(f"is {self.window}, expected at most the {self.last_noisy} steps that can be noisy{after}", "window")
-        for name in ("window_from", "slide"):
+            raise ConfigError(f"is {self.window}, expected at most the {self.window_end} steps that can be noisy{after}", "window")
+        for name in ("window_from", "window_until", "slide"):
             if self.window is None and getattr(self, name) is not None:
                 raise ConfigError("is given without the size of the window; add sampler.window", name)
         if self.window is None and self.compress < 1:
             raise ConfigError("leaves out steps after the window, but there is none; add sampler.window", "compress")
+
+    @property
+    def window_end(self) -> int:
+        """Number of steps, from the start, that may be in a window."""
+        return min(self.last_noisy, self.window_until or self.last_noisy)
 
     @property
     def last_noisy(self) -> int:
@@ -124,7 +131,7 @@ class Sampler:
         """The window's first step."""
         schedule = self.schedule
         assert schedule.window is not None, "there is no window"
-        last = schedule.last_noisy - schedule.window
+        last = schedule.window_end - schedule.window
         if schedule.slide is not None:
             return min((schedule.window_from or 0) + epoch // schedule.slide, last)
         if schedule.window_from is not None:

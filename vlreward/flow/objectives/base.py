@@ -18,7 +18,7 @@ from vlreward.flow.rollout import Velocity
 from vlreward.flow.sampler import Sampler
 from vlreward.types import Loss, RewardTable
 
-STEPS = ("window", "window_from", "slide", "trained")
+STEPS = ("window", "window_from", "window_until", "slide", "trained")
 """Keys of `sampler:` that choose the noisy steps and those that are trained."""
 
 
