@@ -20,7 +20,7 @@ SETTINGS = {
     "grpo_guard": {"clip": 1e-3, "best_worst": 2},
     "flow_dppo": {"threshold": 1e-3},
     "tempflow_grpo": {"clip": 1e-3},
-    "dense_grpo": {"clip": 1e-3},
+    "dense_grpo": {"clip": 1e-3, "calibrate": 0.05},
     "nft": {"beta": 0.1},
     "awm": {"slow_beta": 1.0, "beta": 0.1},
     "dgpo": {"refresh": 2},
@@ -30,6 +30,7 @@ SETTINGS = {
     "best_of_group": {"best": 2},
     "draft": {"last": 2},
     "refl": {"latest_share": 0.5},
+    "tp_grpo": {"clip": 1e-3},
     "latent_reward": {"critic": {"width": 8, "updates": 2, "pairs": 4}},
 }
 WITHOUT_A_POLICY = {"latent_reward"}

@@ -103,6 +103,7 @@ def learned(objective: Objective, kernel: Kernel, epochs: int = 30, lr: float = 
         def update(self, name: str, decay: float = 0.0) -> None:
             named[name] = decay * named[name] + (1 - decay) * point.detach().clone()
 
+    objective.prepare((3,), lambda prompts: {"words": torch.ones(len(prompts), 2)}, "cpu", 0)
     optimizer = torch.optim.Adam([point], lr=lr)
     for epoch in range(epochs):
         velocity = gaussian_velocity(point, **named)
