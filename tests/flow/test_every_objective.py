@@ -31,6 +31,7 @@ SETTINGS = {
     "draft": {"last": 2},
     "refl": {"latest_share": 0.5},
     "tp_grpo": {"clip": 1e-3},
+    "b2_diffurl": {"first": 1, "grow": 1, "stage": 1, "threshold": 0.3},
     "latent_reward": {"critic": {"width": 8, "updates": 2, "pairs": 4}},
 }
 WITHOUT_A_POLICY = {"latent_reward"}
