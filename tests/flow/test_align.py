@@ -177,9 +177,12 @@ def kill_when(folder: Path, step: int, process: subprocess.Popen) -> None:
     process.wait()
 
 
-@pytest.mark.parametrize("more", [(), pytest.param(("generator.lora=0",), marks=pytest.mark.slow)])
+LATENT = "objective={kind: euphonium, warmup: 1, guided_from: 0.3, guidance: 0.5, critic: {width: 8, updates: 2, pairs: 4}}"
+
+
+@pytest.mark.parametrize("more", [(), (LATENT,), pytest.param(("generator.lora=0",), marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_to_the_same_bits(config_text, tmp_path, more):
-    """S13: weights, averages, optimiser, logged rows and evaluations."""
+    """S13: weights, averages, optimiser, what the objective keeps, logged rows and evaluations."""
     path = tmp_path / "run.yaml"
     path.write_text(config_text)
     overrides = ["optim.epochs=6", "save_every=2", *more]
@@ -203,6 +206,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(config_text, tmp_path, more):
     moments = [[v for row in state["optimizer"]["state"].values() for v in row.values()] for state in states]
     assert all(torch.equal(a, b) for a, b in zip(*moments, strict=True))
     assert torch.equal(states[0]["torch"], states[1]["torch"])
+    kept = [state["objective"].get("model", {}) for state in states]
+    assert bool(kept[0]) == (LATENT in more)
+    assert all(torch.equal(kept[0][name], kept[1][name]) for name in kept[0])
     for name in ("evaluation_before.jsonl", "evaluation_after.jsonl"):
         assert stopped.read(name) == whole.read(name)
     key = [(row["phase"], row["step"], row["id"], row["total"]) for row in whole.read("rollouts.jsonl")]

@@ -32,6 +32,7 @@ SETTINGS = {
     "refl": {"latest_share": 0.5},
     "tp_grpo": {"clip": 1e-3},
     "b2_diffurl": {"first": 1, "grow": 1, "stage": 1, "threshold": 0.3},
+    "euphonium": {"warmup": 1, "guided_from": 0.3, "guidance": 0.5, "critic": {"width": 8, "updates": 2, "pairs": 4}},
     "latent_reward": {"critic": {"width": 8, "updates": 2, "pairs": 4}},
 }
 WITHOUT_A_POLICY = {"latent_reward"}

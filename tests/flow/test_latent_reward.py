@@ -120,8 +120,9 @@ def test_it_is_saved_and_read_back(tmp_path: Path):
 
 
 def test_a_folder_without_one_and_one_of_other_latents_are_refused(tmp_path: Path):
-    with pytest.raises(ConfigError, match="where no latent reward was saved"):
-        LatentReward.load(tmp_path)
+    with pytest.raises(ConfigError, match="where no latent reward was saved") as missing:
+        Learner(Learning(start=tmp_path), (4, 4, 4), condition, "cpu", 0)
+    assert missing.value.key == "objective.critic.start"
     learner().model.save(tmp_path)
     with pytest.raises(ConfigError, match="other latents or prompts") as error:
         Learner(Learning(start=tmp_path), (4, 8), condition, "cpu", 0)

@@ -241,15 +241,16 @@ def collect(
         def eps(step: int, chosen: list[tuple[int, int]] = chosen) -> torch.Tensor:
             return noise.batch(shape, [(epoch, group, member, step) for group, member in chosen]).to(device)
 
-        velocity = bind([samples[group].prompt for group, _ in chosen])
+        prompts = [samples[group].prompt for group, _ in chosen]
+        velocity, drift = bind(prompts), plan.guide(prompts) if plan.guide else None
         if plan.branch is None:
-            trajectory = rollout(velocity, plan, noise.batch(shape, start).to(device), eps)
+            trajectory = rollout(velocity, plan, noise.batch(shape, start).to(device), eps, drift=drift)
         else:
             distinct = sorted({group for group, _ in chosen})
             stem = replace(plan, sigmas=plan.sigmas[: plan.branch + 1], kernel=Ode(), noisy=(), train=(), branch=None, multistep=None)
             x = noise.batch(shape, [(epoch, group, 0, -1) for group in distinct]).to(device)
             x = rollout(bind([samples[group].prompt for group in distinct]), stem, x, eps).x0
-            trajectory = rollout(velocity, plan, x[[distinct.index(group) for group, _ in chosen]], eps, plan.branch)
+            trajectory = rollout(velocity, plan, x[[distinct.index(group) for group, _ in chosen]], eps, plan.branch, drift)
         pictures = decode(trajectory.x0).cpu()
         collected.parts.append(trajectory)
         collected.keys += [(epoch, group, member) for group, member in chosen]

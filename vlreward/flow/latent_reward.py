@@ -126,7 +126,10 @@ class Learner:
                 torch.manual_seed(seed)
                 self.model = LatentReward(shape, widths(condition([""])), learning.width).to(device)
         else:
-            self.model = LatentReward.load(learning.start, device)
+            try:
+                self.model = LatentReward.load(learning.start, device)
+            except ConfigError as error:
+                raise ConfigError(error.problem, "objective.critic.start") from error
             if self.model.settings["shape"] != list(shape) or self.model.settings["widths"] != widths(condition([""])):
                 raise ConfigError(f"is {str(learning.start)!r}, which was learned on other latents or prompts", "objective.critic.start")
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=learning.lr, weight_decay=1e-2)

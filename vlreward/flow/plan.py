@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from vlreward.flow.kernels.base import Kernel
+
+Drift = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""x [B,*], s and s_next [B] -> what a step is pushed by [B,*]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,10 @@ class Plan:
     """Where the objective denoises again, with a gradient: x before this step is stored."""
     branch: int | None = None
     """The rollouts of a group are one until this step, which is computed once and then goes on with each one's own noise."""
+    guide: Callable[[Sequence[str]], Drift] | None = None
+    """Prompts -> what pushes the steps `guided` after they were drawn; log-probabilities and means stay those without it."""
+    guided: tuple[int, ...] = ()
+    """A part of `noisy`."""
     multistep: int | None = None
     """From this step on DPM-Solver++(2M) takes the place of Euler; none of these steps is noisy."""
 

@@ -10,7 +10,7 @@ import torch
 
 from vlreward.flow.kernels.ode import Ode
 from vlreward.flow.math import clean, multistep
-from vlreward.flow.plan import Plan
+from vlreward.flow.plan import Drift, Plan
 
 
 class Velocity(Protocol):
@@ -39,8 +39,13 @@ class Trajectory:
     """[B,*] before the step that the plan restarts at; [B,0] without one"""
 
 
-def rollout(velocity: Velocity, plan: Plan, x: torch.Tensor, eps: Callable[[int], torch.Tensor], first: int = 0) -> Trajectory:
-    """Denoise x [B,*] along the plan from its step `first` on; `eps(i)` is the noise [B,*] of step i, asked for at noisy steps only."""
+def rollout(
+    velocity: Velocity, plan: Plan, x: torch.Tensor, eps: Callable[[int], torch.Tensor], first: int = 0, drift: Drift | None = None
+) -> Trajectory:
+    """Denoise x [B,*] along the plan from its step `first` on; `eps(i)` is the noise [B,*] of step i, asked for at noisy steps only.
+
+    `drift` pushes the plan's guided steps.
+    """
     ode, batch = Ode(), len(x)
     nothing = restart = x.new_zeros(batch, 0)
     last: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -58,6 +63,8 @@ def rollout(velocity: Velocity, plan: Plan, x: torch.Tensor, eps: Callable[[int]
             continue
         step = plan.kernel_at(i)(x, v, s, s_next)
         x_next = step.sample(eps(i))
+        if drift is not None and i in plan.guided:
+            x_next = x_next + drift(x, s, s_next)
         if i in plan.train:
             before.append(x)
             after.append(x_next)
