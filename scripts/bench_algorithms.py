@@ -43,6 +43,8 @@ CONFIGS = Path(__file__).parent.parent / "configs" / "align"
 FIRST = "objects"
 """Its seconds are everybody's."""
 GENERATOR = "assets/tiny-sd3"
+NO_POLICY = "latent_reward"
+"""The objective that leaves the generator as it is."""
 CLIP = {"kind": "clip_score", "model": "assets/tiny-clip"}
 TRUTH = {"kind": "object_match"}
 PROMPTS, MEMBERS = 32, 8
@@ -54,7 +56,8 @@ def configurations(only: list[str]) -> dict[str, Path]:
     found = {}
     for path in sorted(CONFIGS.glob("tiny_*.yaml"), key=lambda path: (path.stem != f"tiny_{FIRST}", path.stem)):
         tree = yaml.safe_load(path.read_text())
-        if tree["generator"]["model"] == GENERATOR and tree["data"].get("task") == "objects":
+        aligns = tree["objective"]["kind"] != NO_POLICY
+        if aligns and tree["generator"]["model"] == GENERATOR and tree["data"].get("task") == "objects":
             found[path.stem.removeprefix("tiny_")] = path
     unknown = set(only) - set(found)
     if unknown:
