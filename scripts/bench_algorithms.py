@@ -56,8 +56,8 @@ def configurations(only: list[str]) -> dict[str, Path]:
     found = {}
     for path in sorted(CONFIGS.glob("tiny_*.yaml"), key=lambda path: (path.stem != f"tiny_{FIRST}", path.stem)):
         tree = yaml.safe_load(path.read_text())
-        aligns = tree["objective"]["kind"] != NO_POLICY
-        if aligns and tree["generator"]["model"] == GENERATOR and tree["data"].get("task") == "objects":
+        drawn = tree["data"].get("task") == "objects" and not tree.get("eval", {}).get("steer")
+        if drawn and tree["generator"]["model"] == GENERATOR and tree["objective"]["kind"] != NO_POLICY:
             found[path.stem.removeprefix("tiny_")] = path
     unknown = set(only) - set(found)
     if unknown:

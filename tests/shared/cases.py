@@ -415,6 +415,10 @@ CASES: dict[str, Case] = {
     "count_match": Case(
         tasks=COUNTS, settings=[{"mode": mode, "tags": tags} for mode in ("exact", "relative", "log_ratio") for tags in (True, False)]
     ),
+    "corrected_score": Case(
+        tasks=[(target | {"quality": 4.0}, answer) for target, answer in JUDGED],
+        settings=[{"of": exact(), "quality": made("sample_number", key="quality")}],
+    ),
     "criteria": Case(
         tasks=JUDGED,
         settings=[

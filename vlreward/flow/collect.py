@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,6 +51,10 @@ class Batch:
     """[B] float32"""
     group: torch.Tensor
     """[B] int64"""
+    targets: Sequence[Mapping[str, Any]] = ()
+    """Of the rollouts' samples"""
+    fresh: Callable[[int], torch.Tensor] | None = None
+    """Where the plan restarts: [B,*] standard normal noise, another for each number."""
     mean: torch.Tensor | None = None
     """[B,*] that x_next was drawn around, where the plan keeps means"""
     rest: Callable[[Velocity], torch.Tensor] | None = None
@@ -165,6 +169,8 @@ class Collected:
             x, x_next = torch.stack([self.parts[row // size].restart[row % size] for row in rows]), x0
             s, s_next = (plan.sigmas[k].to(device).expand(count) for k in (step, plan.steps))
             more = {"rest": lambda velocity: completed(velocity, plan, x, step), "reward": lambda ends: self.reward(rows, ends)}
+            keys = [self.keys[row] for row in rows]
+            more["fresh"] = lambda number: self.noise.batch(x.shape[1:], [(*key, "fresh", number) for key in keys]).to(device)
         else:
             step, level = plan.steps, j - len(plan.train)
             x_next, s_next = x0, torch.zeros(count, device=device)
@@ -183,6 +189,7 @@ class Collected:
             advantage=self.advantage_BS[rows, j].float().to(device),
             weight=self.weight_BS[rows, j].float().to(device),
             group=self.group_B[rows].to(device),
+            targets=[self.rollouts[row].sample.target for row in rows],
             **more,
         )
 

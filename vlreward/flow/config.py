@@ -15,7 +15,8 @@ from vlreward.flow.objectives.base import Objective
 from vlreward.flow.sampler import Sampler, Schedule
 from vlreward.flow.steer.base import Steer
 from vlreward.flow.stop import Stop
-from vlreward.rewards.composite import Composite
+from vlreward.rewards.composite import Composite, Term
+from vlreward.rewards.given import SampleNumber
 from vlreward.run import Run
 
 
@@ -23,14 +24,28 @@ from vlreward.run import Run
 class Group:
     """The `group:` block: what one epoch samples."""
 
-    size: Annotated[int, Bound(2)]
+    size: Count
     """Rollouts of one prompt, which are compared with each other."""
     groups: Count
     """Prompts an epoch."""
     micro_batch: Count = 8
     """Rollouts in one forward pass, in sampling and training alike."""
+    pictures: Literal["made", "given"] = "made"
+    """`given`: nothing is drawn; groups are pictures (or clips) of the data, `size` of each sample's, drawn anew each epoch."""
+    score: str | None = None
+    """Where given pictures have been judged before: the key in `target.pictures` that their scores stand under. None judges them by
+    `rewards`."""
 
     def __post_init__(self):
+        if self.size < 2 and self.pictures == "made":
+            raise ConfigError(f"is {self.size}, expected at least 2", "size")
+        if self.score and self.pictures == "made":
+            raise ConfigError(f"is {self.score!r}, but only given pictures have scores; add group.pictures: given", "score")
+
+    @property
+    def known(self) -> Composite | None:
+        """The scores that lie in the data, as rewards."""
+        return Composite([Term(name=self.score, weight=1.0, reward=SampleNumber(key=self.score))]) if self.score else None
         if self.size * self.groups % self.micro_batch:
             raise ConfigError(f"is {self.micro_batch}, expected a divisor of size * groups = {self.size * self.groups}", "micro_batch")
 
@@ -116,6 +131,17 @@ class Align:
             )
         if self.objective.needs_log_prob and getattr(kernel, "noise", 1.0) == 0:
             raise ConfigError(f"is 0, which leaves no log-probabilities for {self.objective.kind!r}; try 0.7", "sampler.noise")
+        offline = self.group.pictures == "given"
+        if offline and self.objective.needs_log_prob:
+            problem = f"is 'given', but {self.objective.kind!r} learns from how its rollouts were sampled; try 'gdro' or 'flow_dpo'"
+            raise ConfigError(problem, "group.pictures")
+        if self.objective.needs_gradient and offline != self.objective.edits:
+            wanted = "edits clips of the data; add group.pictures: given" if self.objective.edits else "draws its own rollouts; remove it"
+            raise ConfigError(f"is {self.group.pictures!r}, but {self.objective.kind!r} {wanted}", "group.pictures")
+        if self.group.score and self.objective.needs_gradient:
+            raise ConfigError(
+                f"is {self.group.score!r}, but {self.objective.kind!r} needs rewards with a gradient; remove it", "group.score"
+            )
         schedule, plain = self.sampler.schedule, Schedule(steps=self.sampler.schedule.steps)
         for key in self.objective.overrides:
             if getattr(schedule, key) != getattr(plain, key):

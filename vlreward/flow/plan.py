@@ -40,6 +40,8 @@ class Plan:
 
     restart: int | None = None
     """Where the objective denoises again, with a gradient: x before this step is stored."""
+    begin: int | None = None
+    """Rollouts do not come from noise but from given pictures, noised to before this step."""
     branch: int | None = None
     """The rollouts of a group are one until this step, which is computed once and then goes on with each one's own noise."""
     guide: Callable[[Sequence[str]], Drift] | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vlreward.flow.models.base import Embeddings
 from vlreward.flow.steer.base import Studio
 from vlreward.run import Progress
 
@@ -23,6 +24,7 @@ def steered(trainer: Trainer) -> dict[str, float | str]:
     studio = Studio(
         bind=lambda prompts: trainer.bind(prompts, plan.guidance), decode=trainer.model.decode, plan=plan, shape=trainer.model.shape(),
         seed=block.seed, batch=block.batch, device=trainer.device,
+        learn=lambda prompts: trainer.embeddings.add(Embeddings(trainer.model, prompts)),
     )  # fmt: skip
     with Progress(block.steer.kind, len(trainer.held_out)) as progress:
         made = block.steer.steer(studio, trainer.held_out, progress.advance)

@@ -11,6 +11,7 @@ import torch
 
 from vlreward.errors import ConfigError
 from vlreward.flow.config import Align
+from vlreward.flow.given import singly
 from vlreward.flow.steered import steered
 from vlreward.flow.trainer import Trainer
 from vlreward.run import RunFolder, one_process, quiet
@@ -51,7 +52,8 @@ def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[
         raise ConfigError("is for `vlreward eval`; a training is measured on plain pictures, so remove it", "eval.steer")
     samples = config.data.samples()
     held_out = config.eval.data.samples() if config.eval else []
-    for name, part in (("data", samples), ("eval.data", held_out)):
+    alone = singly(samples) if config.group.pictures == "given" else samples
+    for name, part in (("data", [] if config.group.score else alone), ("eval.data", held_out)):
         config.rewards.check(part, name)
     folder = RunFolder.open(config.run, command, config, resume, fresh)
     try:

@@ -15,6 +15,7 @@ from vlreward.flow import evaluate, state, watch
 from vlreward.flow.ahead import Ahead
 from vlreward.flow.collect import Collected, collect
 from vlreward.flow.config import Align, Evaluation
+from vlreward.flow.given import given
 from vlreward.flow.math import sigmas
 from vlreward.flow.models.base import Embeddings, guided
 from vlreward.flow.plan import Noise, Plan, seeded
@@ -96,7 +97,7 @@ class Trainer:
         self.reward_calls = 0
         plan = objective.plan(config.sampler, self.grid, epoch, config.run.seed)
         samples = self.take(self.state.cursor, config.group.groups)
-        ahead = Ahead(config.rewards, self.judges, self.device)
+        ahead = Ahead(config.group.known or config.rewards, self.judges, self.device)
         with self.timed("rollout", figures):
             collected = self.collect(plan, samples, epoch, config.group.size, made=ahead.begin)
         collected.judge = self.judge if objective.needs_gradient else None
@@ -130,7 +131,12 @@ class Trainer:
         self, plan: Plan, samples: Sequence[Sample], epoch: int, size: int, micro_batch: int | None = None,
         made: Callable[[list[Rollout]], None] = lambda rollouts: None,
     ) -> Collected:  # fmt: skip
-        """Rollouts of these samples; `made` hears of each micro-batch."""
+        """Rollouts of these samples, of which `made` hears a micro-batch at a time; or their own pictures in their place."""
+        if self.config.group.pictures == "given":
+            return given(
+                lambda prompts: self.bind(prompts, plan.guidance), self.model, plan, samples, self.noise,
+                epoch=epoch, size=size, micro_batch=micro_batch or self.config.group.micro_batch, device=self.device,
+            )  # fmt: skip
         return collect(
             lambda prompts: self.bind(prompts, plan.guidance), self.model.decode, plan, self.model.shape(), samples, self.noise,
             epoch=epoch, size=size, micro_batch=micro_batch or self.config.group.micro_batch, device=self.device, done=made,
@@ -138,7 +144,7 @@ class Trainer:
 
     def score(self, rollouts: Sequence[Rollout], ahead: Ahead, collected: Collected) -> RewardTable:
         """Judge an epoch's rollouts, whole, which was begun ahead, or as they would have ended."""
-        self.reward_calls += len(rollouts)
+        self.reward_calls += 0 if self.config.group.score else len(rollouts)
         return ahead.table(rollouts, collected.rollouts)
 
     def judge(self, rollouts: Sequence[Rollout]) -> RewardTable:

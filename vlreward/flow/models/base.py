@@ -70,6 +70,14 @@ class Generator:
         """Latents [B,*] -> pictures [B,3,H,W] or clips [B,F,3,H,W] in [0, 1]; carries gradient."""
         raise NotImplementedError(f"{type(self).__name__} must define decode")
 
+    def size(self) -> tuple[int, ...]:
+        """Of what is made: height and width in pixels, and frames of a clip."""
+        return self.pixels, self.pixels
+
+    def latents_of(self, pictures: torch.Tensor) -> torch.Tensor:
+        """The inverse of `decode`, up to what the autoencoder loses: pictures or clips in [0, 1] of this size -> latents [B,*] float32."""
+        raise NotImplementedError(f"{type(self).__name__} must define latents_of")
+
     def export(self, folder: Path) -> None:
         """Write the active weights in diffusers' own format."""
         raise NotImplementedError(f"{type(self).__name__} must define export")
@@ -94,33 +102,29 @@ def guided(
 
 
 class Embeddings:
-    """Each distinct prompt's condition, computed once and kept on the CPU; one that is met later needs the encoders still."""
+    """Each distinct prompt's condition, computed once and kept on the CPU."""
 
     def __init__(self, model: Generator, prompts: Sequence[str], batch: int = 64):
-        self._model, self._batch = model, batch
-        self._row: dict[str, int] = {}
-        self._table: Condition = {}
-        self.add(["", *prompts])
-
-    def add(self, prompts: Sequence[str]) -> None:
-        """Encode those of the prompts that are new."""
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._row]
-        if not new:
-            return
-        self._row |= {prompt: len(self._row) + k for k, prompt in enumerate(new)}
-        parts: list[Condition] = [self._table] if self._table else []
+        distinct = list(dict.fromkeys(["", *prompts]))
+        self._row = {prompt: row for row, prompt in enumerate(distinct)}
+        parts: list[Condition] = []
         with torch.no_grad():
-            for i in range(0, len(new), self._batch):
-                part = new[i : i + self._batch]
-                filled = part + [""] * (self._batch - len(part))
-                parts.append({name: rows[: len(part)] for name, rows in self._model.encode(filled).items()})
+            for i in range(0, len(distinct), batch):
+                part = distinct[i : i + batch]
+                filled = part + [""] * (batch - len(part))
+                parts.append({name: rows[: len(part)] for name, rows in model.encode(filled).items()})
         self._table = {name: stacked([part[name] for part in parts]) for name in parts[0]}
 
     def __call__(self, prompts: Sequence[str], device: Any = "cpu") -> Condition:
         """Conditions of B prompts."""
-        self.add(prompts)
         rows = torch.tensor([self._row[prompt] for prompt in prompts])
         return {name: table[rows].to(device) for name, table in self._table.items()}
+
+    def add(self, others: Embeddings) -> None:
+        """Take in what others know."""
+        count = len(self._row)
+        self._row |= {key: count + row for key, row in others._row.items()}
+        self._table = {name: stacked([table, others._table[name]]) for name, table in self._table.items()}
 
 
 def stacked(parts: Sequence[torch.Tensor]) -> torch.Tensor:

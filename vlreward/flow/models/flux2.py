@@ -9,7 +9,7 @@ import torch
 
 from vlreward.config import Count
 from vlreward.flow.models.base import Condition
-from vlreward.flow.models.pipeline import ATTENTION, PipelineGenerator, unit
+from vlreward.flow.models.pipeline import ATTENTION, PipelineGenerator, encoded, unit
 from vlreward.registry import register
 
 
@@ -59,10 +59,18 @@ class Flux2(PipelineGenerator):
         return v.transpose(1, 2).unflatten(2, (height, width))
 
     def decode(self, x0: torch.Tensor) -> torch.Tensor:
+        vae, (mean, std) = self.pipe.vae, self.statistics()
+        return unit(vae.decode(torch.nn.functional.pixel_shuffle(x0 * std + mean, 2).to(vae.dtype), return_dict=False)[0])
+
+    def latents_of(self, pictures: torch.Tensor) -> torch.Tensor:
+        mean, std = self.statistics()
+        return (torch.nn.functional.pixel_unshuffle(encoded(self.pipe.vae, pictures), 2) - mean) / std
+
+    def statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation of each channel, [1,4C,1,1]."""
         vae = self.pipe.vae
         mean, variance = (of.float().view(1, -1, 1, 1) for of in (vae.bn.running_mean, vae.bn.running_var))
-        spread = x0 * (variance + vae.config.batch_norm_eps).sqrt() + mean
-        return unit(vae.decode(torch.nn.functional.pixel_shuffle(spread, 2).to(vae.dtype), return_dict=False)[0])
+        return mean, (variance + vae.config.batch_norm_eps).sqrt()
 
 
 @register("flux2_klein")

@@ -159,6 +159,10 @@ class PipelineGenerator(Generator):
         latents = (x0 / vae.config.scaling_factor + vae.config.shift_factor).to(vae.dtype)
         return unit(vae.decode(latents, return_dict=False)[0])
 
+    def latents_of(self, pictures: torch.Tensor) -> torch.Tensor:
+        config = self.pipe.vae.config
+        return (encoded(self.pipe.vae, pictures) - config.shift_factor) * config.scaling_factor
+
     def export(self, folder: Path) -> None:
         """The active LoRA as `pytorch_lora_weights.safetensors`, or the whole transformer."""
         self.write(self.net, folder)
@@ -215,10 +219,21 @@ def unit(decoded: torch.Tensor) -> torch.Tensor:
     return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
 
+def encoded(vae: Any, pictures: torch.Tensor) -> torch.Tensor:
+    """What an autoencoder makes of pictures in [0, 1], in float32: the mode, without its noise."""
+    return vae.encode((2 * pictures - 1).to(vae.dtype)).latent_dist.mode().float()
+
+
 def spread(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     """Latents [B,C,F,H,W] of mean 0 and deviation 1 a channel -> what an autoencoder with `latents_mean` and `latents_std` decodes."""
     mean, std = (torch.tensor(per, device=latents.device).view(1, -1, 1, 1, 1) for per in (vae.config.latents_mean, vae.config.latents_std))
     return (latents * std + mean).to(vae.dtype)
+
+
+def gathered(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """The inverse of `spread`, float32."""
+    mean, std = (torch.tensor(per, device=latents.device).view(1, -1, 1, 1, 1) for per in (vae.config.latents_mean, vae.config.latents_std))
+    return (latents.float() - mean) / std
 
 
 def pack(latents: torch.Tensor) -> torch.Tensor:

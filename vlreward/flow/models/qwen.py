@@ -9,7 +9,7 @@ import torch
 
 from vlreward.config import Count
 from vlreward.flow.models.base import Condition
-from vlreward.flow.models.pipeline import PackedGenerator, pack, spread, unit, unpack
+from vlreward.flow.models.pipeline import PackedGenerator, encoded, gathered, pack, spread, unit, unpack
 from vlreward.registry import register
 
 
@@ -48,3 +48,6 @@ class QwenImage(PackedGenerator):
     def decode(self, x0: torch.Tensor) -> torch.Tensor:
         vae = self.pipe.vae
         return unit(vae.decode(spread(vae, x0.unsqueeze(2)), return_dict=False)[0][:, :, 0])
+
+    def latents_of(self, pictures: torch.Tensor) -> torch.Tensor:
+        return gathered(self.pipe.vae, encoded(self.pipe.vae, pictures.unsqueeze(2)))[:, :, 0]

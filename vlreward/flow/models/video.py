@@ -8,7 +8,7 @@ import torch
 
 from vlreward.config import Count
 from vlreward.errors import ConfigError
-from vlreward.flow.models.pipeline import PipelineGenerator, unit
+from vlreward.flow.models.pipeline import PipelineGenerator, encoded, unit
 
 
 @dataclass(kw_only=True)
@@ -44,6 +44,16 @@ class VideoGenerator(PipelineGenerator):
     def latents(self, x0: torch.Tensor) -> torch.Tensor:
         """[B,C,F,H,W] as the autoencoder takes them."""
         return (x0 / self.pipe.vae.config.scaling_factor).to(self.pipe.vae.dtype)
+
+    def gathered(self, latents: torch.Tensor) -> torch.Tensor:
+        """The inverse of `latents`."""
+        return latents * self.pipe.vae.config.scaling_factor
+
+    def size(self) -> tuple[int, ...]:
+        return self.pixels, self.width or self.pixels, self.frames
+
+    def latents_of(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.gathered(encoded(self.pipe.vae, pictures.transpose(1, 2)))
 
     def decode(self, x0: torch.Tensor) -> torch.Tensor:
         return unit(self.pipe.vae.decode(self.latents(x0), return_dict=False)[0]).transpose(1, 2)

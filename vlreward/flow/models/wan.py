@@ -13,7 +13,7 @@ from torch import nn
 from vlreward.config import Count
 from vlreward.flow.math import TRAIN_STEPS
 from vlreward.flow.models.base import Condition
-from vlreward.flow.models.pipeline import spread
+from vlreward.flow.models.pipeline import gathered, spread
 from vlreward.flow.models.video import VideoGenerator
 from vlreward.registry import register
 
@@ -53,6 +53,9 @@ class Wan(VideoGenerator):
 
     def latents(self, x0: torch.Tensor) -> torch.Tensor:
         return spread(self.pipe.vae, x0)
+
+    def gathered(self, latents: torch.Tensor) -> torch.Tensor:
+        return gathered(self.pipe.vae, latents)
 
     def export(self, folder: Path) -> None:
         """The second expert's weights go to the folder `transformer_2` inside; diffusers reads them with load_into_transformer_2."""

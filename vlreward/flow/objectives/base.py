@@ -34,6 +34,8 @@ class Objective:
     """Refuse micro-batches that cannot hold whole groups."""
     overrides: ClassVar[tuple[str, ...]] = ()
     """Keys of `sampler:` that mean nothing to it, since its own plan decides them; refused where they are set."""
+    edits: ClassVar[bool] = False
+    """Begins with given clips in place of noise."""
     needs_gradient: ClassVar[bool] = False
     """Refuse rewards without one, and give `collected` a judge with one."""
 

@@ -41,10 +41,13 @@ class RewardGradient(Objective):
         return replace(plan, kernel=Ode(), noisy=(), train=(), restart=self.restart(plan.steps, epoch, seed))
 
     def loss(self, velocity: Velocity, batch: Batch) -> Loss:
+        value = self.minus_reward(self.ends(velocity, batch), batch)
+        return Loss(value=value, metrics={"loss/policy": value.item()})
+
+    def minus_reward(self, ends: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Minus the mean reward of these ends [B,*]."""
         assert batch.reward is not None, "the plan restarts"
-        ends = self.ends(velocity, batch)
         reward = batch.reward(ends)
         judged = ~reward.isnan()
         nothing = 0 * ends.sum()  # leads to the weights even where no row could be judged
-        value = nothing - reward.nan_to_num().sum() / judged.sum().clamp(min=1)
-        return Loss(value=value, metrics={"loss/policy": value.item()})
+        return nothing - reward.nan_to_num().sum() / judged.sum().clamp(min=1)

@@ -32,6 +32,8 @@ class Studio:
     batch: int
     """Rows of one forward pass, more where a single sample takes more."""
     device: str = "cpu"
+    learn: Callable[[Sequence[str]], None] = lambda prompts: None
+    """Encodes prompts that are not those of the samples."""
     spent: dict[str, int] = field(default_factory=lambda: {"passes": 0, "judged": 0})
     """Rows that went through the network (guidance not counted twice), and pictures that were judged."""
     written: list[dict[str, Any]] = field(default_factory=list)
@@ -67,6 +69,8 @@ class Studio:
 
     def draw(self, samples: Sequence[Sample], members: Sequence[int], prompts: Sequence[str] | None = None) -> list[Rollout]:
         """A plain picture of each sample, from the start noise of these members; by other prompts than its own where they are given."""
+        if prompts:
+            self.learn(prompts)
         velocity = self.velocity(prompts or [sample.prompt for sample in samples])
         return self.finished(samples, rollout(velocity, self.plan, self.noise(samples, members), lambda step: torch.empty(0)).x0)
 

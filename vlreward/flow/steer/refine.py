@@ -43,7 +43,8 @@ class Refine(Judged):
         best: list[tuple[float, Rollout]] = []
         prompts, left = [sample.prompt for sample in part], list(range(len(part)))
         for turn in range(self.rounds + 1):
-            tried = studio.draw([part[number] for number in left], [turn] * len(left), [prompts[number] for number in left])
+            asked = [prompts[number] for number in left] if turn else None
+            tried = studio.draw([part[number] for number in left], [turn] * len(left), asked)
             table = studio.judge(self.by, tried)
             totals = table.total.nan_to_num(nan=-float("inf")).tolist()
             if turn == 0:
