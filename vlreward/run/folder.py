@@ -15,36 +15,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import io
 import json
-import logging
 import math
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from vlreward import __version__
 from vlreward.config import fingerprint, resolved
 from vlreward.data.media import Clip, Picture
 from vlreward.errors import ConfigError, UserError
+from vlreward.run.processes import environment, meet, rank
 from vlreward.types import Action, RewardTable, Rollout
 
-PACKAGES = ("torch", "torchvision", "transformers", "trl", "diffusers", "peft", "accelerate", "open-clip-torch", "numpy", "pillow")
 KEPT_CHECKPOINTS = 2
-LOG_EVERY = 15.0
-"""Seconds between progress lines where no terminal shows a bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,122 +250,6 @@ class Onlooker(RunFolder):
 
     def _text(self, name: str, text: str) -> None:
         pass
-
-
-class Progress:
-    """A live bar with rate and time left on a terminal; elsewhere a line now and then. Use as a context manager."""
-
-    def __init__(self, what: str, total: int, done: int = 0):
-        self.what, self.total, self.done, self.first = what, total, done, done
-        self.start = self.last = time.monotonic()
-        self._bar: Any = None
-
-    def __enter__(self) -> Progress:
-        if rank():
-            return self
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-            )
-            self._bar = Bar(*columns, console=Console(stderr=True))
-            self._task = self._bar.add_task(self.what, total=self.total, completed=self.done, note="")
-            self._bar.start()
-        else:
-            print(f"{self.what}: {self.total} to do" + (f", {self.done} done before" if self.done else ""), file=sys.stderr, flush=True)
-        return self
-
-    def advance(self, count: int = 1, **figures: float) -> None:
-        """`count` more are done; the figures are shown beside the bar."""
-        self.done += count
-        note = "  ".join(f"{name} {value:.3g}" for name, value in figures.items())
-        now = time.monotonic()
-        rate = (self.done - self.first) / max(now - self.start, 1e-9)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, note=f"{rate:.1f}/s  {note}")
-        elif rank() == 0 and (now - self.last >= LOG_EVERY or self.done >= self.total):
-            self.last = now
-            left = (self.total - self.done) / max(rate, 1e-9)
-            print(f"{self.what}: {self.done}/{self.total}, {rate:.2f}/s, {left:.0f} s left  {note}", file=sys.stderr, flush=True)
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-
-def environment() -> dict[str, Any]:
-    """Versions and commit that a run's figures depend on."""
-    versions = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
-    commit = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "--verify", "-q", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()  # fmt: skip
-    return {"vlreward": __version__, "python": platform.python_version(), "versions": versions, "git": commit or None}
-
-
-@contextlib.contextmanager
-def quiet(*libraries: str) -> Iterator[None]:
-    """Keeps the advice and loading bars of libraries such as transformers off the screen; errors pass."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for name in libraries:
-        talk = importlib.import_module(f"{name}.utils.logging")
-        talk.set_verbosity_error()
-        talk.disable_progress_bar()
-    for name in ("trl", "accelerate", "torch"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def rank() -> int:
-    """Number of this process among those of a launch by torchrun or accelerate; 0 without."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def world() -> int:
-    """How many processes were launched."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def meet() -> None:
-    """Wait for the other processes, where there are any."""
-    if world() > 1:
-        import torch.distributed
-
-        torch.distributed.barrier()
-
-
-def one_process(command: str) -> None:
-    """Refuse a launch in several processes, which would each do the same work into one folder. Raises UserError."""
-    if world() > 1:
-        raise UserError(f"{command} runs in one process, but was launched in {world()}; start it without torchrun or accelerate launch")
-
-
-def seed_everything(seed: int) -> None:
-    """Seed torch, numpy and Python."""
-    import random
-
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _write(path: Path, data: bytes) -> None:
