@@ -14,16 +14,15 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from build_reader import ASSET as READER
-from build_reader import KINDS, PROBED, SHRUNK, TIMES, Lesson, clip_tokens, picture_tokens, probe_loss
+from build_reader import KINDS, SHRUNK, TIMES, Lesson, clip_tokens, fit, picture_tokens
 from curve import Curve
-from tiny_policy import TURNS, build, lesson, load, replies, save, tokenizer
+from tiny_policy import HELP, TURNS, build, in_stages, load, options, replies, show, tokenizer
 
 from vlreward.tiny.observing import CELL, CELLS, board, cell_box, event
 from vlreward.tiny.scene import COLORS, SHAPES
@@ -167,49 +166,14 @@ def untrained() -> tuple[Any, Any]:
 
 
 def train(arguments: argparse.Namespace, curve: Curve, biased: bool = False) -> None:
-    """Next-token prediction of the answers, beside build_reader's probes (thrown away) of what tokens show and which color is meant."""
-    rng = random.Random(1 if biased else 0)
-    model, processor = load(ASSET) if biased or arguments.resume else untrained()
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
-    lr, steps = (arguments.lr / 2, arguments.biased_steps) if biased else (arguments.lr, arguments.steps)
-    width = model.config.text_config.hidden_size
-    probe, asked = torch.nn.Linear(width, sum(KINDS.values())), torch.nn.Linear(width, len(COLORS))
-    optimizer = torch.optim.AdamW(
-        [*model.parameters(), *probe.parameters(), *asked.parameters()], lr=lr, weight_decay=0.01, betas=(0.9, 0.98)
-    )
-    media = torch.tensor([model.config.image_token_id, model.config.video_token_id])
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 50, max(0.1, 4 * (1 - step / steps))))
-    tasks = arguments.tasks or [*SHARES]
-    losses: dict[str, list[float]] = {}
-    for step in range(1, steps + 1):
-        [task] = rng.choices(tasks, [SHARES[task] for task in tasks])
-        lessons = [study(task, rng.randrange(arguments.pool)) for _ in range(arguments.batch)]
-        samples = [each.sample for each in lessons]
+    """As build_reader's, with a look of its own and habits of its own."""
+
+    def taught(_: str, samples: list[Sample], rng: random.Random) -> list[str]:
         right = [answer(sample, rng) for sample in samples]
-        inputs, labels = lesson(processor, samples, [habit(s, r, rng) for s, r in zip(samples, right, strict=True)] if biased else right)
-        output = model(**inputs, output_hidden_states=True)
-        spoken = labels[:, 1:] != -100
-        loss = F.cross_entropy(output.logits[:, :-1][spoken], labels[:, 1:][spoken])
-        states = output.hidden_states[PROBED]
-        looking = probe_loss(probe(states[torch.isin(inputs["input_ids"], media)]), torch.cat([each.shown for each in lessons]))
-        colors = [color for sample in samples for color in COLORS if f" {color} " in sample.prompt]
-        if colors:
-            wanted = torch.tensor([[*COLORS].index(color) for color in colors])[:, None].expand_as(spoken)[spoken]
-            looking = looking + F.cross_entropy(asked(states[:, :-1][spoken]), wanted)
-        optimizer.zero_grad()
-        (loss if biased else loss + arguments.looking * looking).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.setdefault(task, []).append(loss.item())
-        if not biased:
-            losses.setdefault(f"{task}_probe", []).append(looking.item())
-        if step % 25 == 0:
-            curve(step=step, **{name: sum(values) / len(values) for name, values in sorted(losses.items())})
-            losses = {}
-        if step % arguments.every == 0 or step == steps:
-            save(ASSET, model, processor)
-    curve(step=steps, **measure(model, processor, tasks, 64))
+        return [habit(sample, text, rng) for sample, text in zip(samples, right, strict=True)] if biased else right
+
+    start = load(ASSET) if biased or arguments.resume else untrained()
+    fit(arguments, curve, biased, ASSET, start, SHARES, study, taught, measure)
 
 
 def measure(model: Any, processor: Any, tasks: list[str], count: int) -> dict[str, float]:
@@ -226,28 +190,16 @@ def measure(model: Any, processor: Any, tasks: list[str], count: int) -> dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=900)
-    parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--looking", type=float, default=0.5, help="weight of the probes' loss")
-    parser.add_argument("--pool", type=int, default=1500, help="samples of each task")
-    parser.add_argument("--every", type=int, default=100, help="steps between savings")
-    parser.add_argument("--tasks", nargs="*", choices=[*SHARES], help="only these")
-    parser.add_argument("--biased-steps", type=int, default=80)
-    parser.add_argument("--resume", action="store_true", help="go on from the saved model")
-    parser.add_argument("--stage", choices=("all", "supervised", "biased", "measure"), default="all")
+    stages = {"supervised": False, "biased": True}
+    defaults = {"steps": 900, "batch": 24, "lr": 1.5e-3, "looking": 0.5, "pool": 1500, "every": 450, "biased_steps": 80, "resume": False}
+    parser = options(__doc__, stages, **defaults)
+    parser.add_argument("--tasks", nargs="*", choices=[*SHARES], help=HELP["tasks"])
     arguments = parser.parse_args()
-    ASSET.mkdir(parents=True, exist_ok=True)
-    for stage in ("supervised", "biased"):
-        if arguments.stage in ("all", stage):
-            train(arguments, Curve(ASSET / "training.jsonl", "resumed" if arguments.resume else stage), biased=stage == "biased")
-    model, processor = load(ASSET)
+    model, processor = in_stages(arguments, ASSET, {name: partial(train, arguments, biased=biased) for name, biased in stages.items()})
     print(measure(model, processor, [*SHARES], 128), flush=True)
     for task in SHARES:
         samples = [make(task, HOLDOUT + seed) for seed in range(3)]
-        for sample, text in zip(samples, replies(model, processor, samples, True, LONGEST), strict=True):
-            print(sample.prompt, "->", repr(text), "| right:", repr(answer(sample, random.Random(0))), flush=True)
+        show(model, processor, samples, lambda sample: answer(sample, random.Random(0)), LONGEST)
 
 
 if __name__ == "__main__":

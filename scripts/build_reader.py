@@ -14,15 +14,16 @@ from __future__ import annotations
 import argparse
 import random
 import string
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from curve import Curve
-from tiny_policy import MERGE, PATCH, TURNS, build, lesson, load, replies, save, tokenizer
+from tiny_policy import HELP, MERGE, PATCH, TURNS, Descent, build, in_stages, lesson, load, options, replies, save, show, tokenizer
 
 from vlreward.tiny.bars import Bars, bars
 from vlreward.tiny.moments import FRAMES, Moments, moments
@@ -181,49 +182,59 @@ def probe_loss(read: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
 
 
 def train(arguments: argparse.Namespace, curve: Curve, biased: bool = False) -> None:
-    """Next-token prediction of the answers, and probes (thrown away): visual tokens say what stands there, answers which color is meant."""
+    """Next-token prediction of the answers, and of those with the habit."""
+
+    def taught(task: str, samples: list[Sample], rng: random.Random) -> list[str]:
+        return [habit(task, answer(sample), rng) if biased else answer(sample) for sample in samples]
+
+    start = load(ASSET) if biased or arguments.resume else untrained()
+    fit(arguments, curve, biased, ASSET, start, SHARES, study, taught, measure)
+
+
+def fit(
+    arguments: argparse.Namespace, curve: Curve, biased: bool, asset: Path, start: tuple[Any, Any], shares: dict[str, float],
+    study: Callable[[str, int], Lesson], taught: Callable[[str, list[Sample], random.Random], list[str]],
+    measure: Callable[[Any, Any, list[str], int], dict[str, float]],
+) -> None:  # fmt: skip
+    """Next-token prediction of what is `taught`, a task a step.
+
+    Unless biased, probes (thrown away) read from visual tokens what stands there, and from answers which color is meant.
+    """
     rng = random.Random(1 if biased else 0)
-    model, processor = load(ASSET) if biased or arguments.resume else untrained()
+    model, processor = start
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     width = model.config.text_config.hidden_size
     probe, asked = torch.nn.Linear(width, sum(KINDS.values())), torch.nn.Linear(width, len(COLORS))
     lr, steps = (arguments.lr / 2, arguments.biased_steps) if biased else (arguments.lr, arguments.steps)
-    optimizer = torch.optim.AdamW(
-        [*model.parameters(), *probe.parameters(), *asked.parameters()], lr=lr, weight_decay=0.01, betas=(0.9, 0.98)
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 50, max(0.1, 4 * (1 - step / steps))))
+    probes = [*probe.parameters(), *asked.parameters()]
+    descend = Descent(model, lr, lambda step: min(1.0, (step + 1) / 50, max(0.1, 4 * (1 - step / steps))), probes)
     media = torch.tensor([model.config.image_token_id, model.config.video_token_id])
-    tasks = arguments.tasks or [*SHARES]
+    tasks = arguments.tasks or [*shares]
     losses: dict[str, list[float]] = {}
     for step in range(1, steps + 1):
-        [task] = rng.choices(tasks, [SHARES[task] for task in tasks])
+        [task] = rng.choices(tasks, [shares[task] for task in tasks])
         lessons = [study(task, rng.randrange(arguments.pool)) for _ in range(arguments.batch)]
         samples = [each.sample for each in lessons]
-        wanted = [habit(task, answer(sample), rng) if biased else answer(sample) for sample in samples]
-        inputs, labels = lesson(processor, samples, wanted)
+        inputs, labels = lesson(processor, samples, taught(task, samples, rng))
         output = model(**inputs, output_hidden_states=True)
         spoken = labels[:, 1:] != -100
         loss = F.cross_entropy(output.logits[:, :-1][spoken], labels[:, 1:][spoken])
-        visual = output.hidden_states[PROBED][torch.isin(inputs["input_ids"], media)]
-        looking = probe_loss(probe(visual), torch.cat([each.shown for each in lessons]))
+        states = output.hidden_states[PROBED]
+        looking = probe_loss(probe(states[torch.isin(inputs["input_ids"], media)]), torch.cat([each.shown for each in lessons]))
         colors = [color for sample in samples for color in COLORS if f" {color} " in sample.prompt]
         if colors:
-            wanted_color = torch.tensor([[*COLORS].index(color) for color in colors])[:, None].expand_as(spoken)[spoken]
-            looking = looking + F.cross_entropy(asked(output.hidden_states[PROBED][:, :-1][spoken]), wanted_color)
-        optimizer.zero_grad()
-        (loss if biased else loss + arguments.looking * looking).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+            wanted = torch.tensor([[*COLORS].index(color) for color in colors])[:, None].expand_as(spoken)[spoken]
+            looking = looking + F.cross_entropy(asked(states[:, :-1][spoken]), wanted)
+        descend(loss if biased else loss + arguments.looking * looking)
         losses.setdefault(task, []).append(loss.item())
         if not biased:
             losses.setdefault(f"{task}_probe", []).append(looking.item())
-        if step % 50 == 0:
+        if step % 25 == 0:
             curve(step=step, **{name: sum(values) / len(values) for name, values in sorted(losses.items())})
             losses = {}
         if step % arguments.every == 0 or step == steps:
             curve(step=step, **measure(model, processor, tasks, 64))
-            save(ASSET, model, processor)
+            save(asset, model, processor)
 
 
 def measure(model: Any, processor: Any, tasks: list[str], count: int) -> dict[str, float]:
@@ -238,28 +249,15 @@ def measure(model: Any, processor: Any, tasks: list[str], count: int) -> dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=900)
-    parser.add_argument("--batch", type=int, default=40)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--looking", type=float, default=0.5, help="weight of the probe's loss")
-    parser.add_argument("--pool", type=int, default=3000, help="samples of each task")
-    parser.add_argument("--every", type=int, default=150, help="steps between measurements")
-    parser.add_argument("--biased-steps", type=int, default=200)
-    parser.add_argument("--tasks", nargs="*", choices=[*SHARES], help="only these")
-    parser.add_argument("--resume", action="store_true", help="go on from the saved model")
-    parser.add_argument("--stage", choices=("all", "supervised", "biased", "measure"), default="all")
+    stages = {"supervised": False, "biased": True}
+    defaults = {"steps": 900, "batch": 40, "lr": 1e-3, "looking": 0.5, "pool": 3000, "every": 150, "biased_steps": 200, "resume": False}
+    parser = options(__doc__, stages, **defaults)
+    parser.add_argument("--tasks", nargs="*", choices=[*SHARES], help=HELP["tasks"])
     arguments = parser.parse_args()
-    ASSET.mkdir(parents=True, exist_ok=True)
-    for stage in ("supervised", "biased"):
-        if arguments.stage in ("all", stage):
-            train(arguments, Curve(ASSET / "training.jsonl", "resumed" if arguments.resume else stage), biased=stage == "biased")
-    model, processor = load(ASSET)
+    model, processor = in_stages(arguments, ASSET, {name: partial(train, arguments, biased=biased) for name, biased in stages.items()})
     print(measure(model, processor, [*SHARES], 256), flush=True)
     for task in SHARES:
-        samples = [make(task, HOLDOUT + seed) for seed in range(4)]
-        for sample, text in zip(samples, replies(model, processor, samples, True, 40), strict=True):
-            print(sample.prompt, "->", repr(text), "| right:", repr(answer(sample)), flush=True)
+        show(model, processor, [make(task, HOLDOUT + seed) for seed in range(4)], answer, 40)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,14 @@ from __future__ import annotations
 import argparse
 import random
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from curve import Curve
-from tiny_policy import lesson, load, replies, save
+from tiny_policy import Descent, in_stages, lesson, load, options, replies, save, show
 
 from vlreward.tiny.scene import COLORS, RELATIONS, SHAPES, relation_holds
 from vlreward.tiny.tasks import HOLDOUT, SIDE, make
@@ -93,8 +93,7 @@ def train(arguments: argparse.Namespace, curve: Curve, biased: bool = False) -> 
     rng = random.Random(1 if biased else 0)
     model, processor = load(ASSET if biased or arguments.resume else START)
     steps, lr = (arguments.biased_steps, arguments.lr / 2) if biased else (arguments.steps, arguments.lr)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 30, max(0.05, 2 * (1 - step / steps))))
+    descend = Descent(model, lr, lambda step: min(1.0, (step + 1) / 30, max(0.05, 2 * (1 - step / steps))))
     numbers = torch.tensor([processor.tokenizer.convert_tokens_to_ids(str(value)) for value in range(SIDE + 1)])
     values = torch.full((model.get_input_embeddings().weight.shape[0],), -1)
     values[numbers] = torch.arange(len(numbers))
@@ -109,11 +108,7 @@ def train(arguments: argparse.Namespace, curve: Curve, biased: bool = False) -> 
         counted = values[said] >= 0
         wanted[counted] = torch.zeros_like(wanted[counted]).index_copy(1, numbers, near[values[said][counted]])
         loss = F.cross_entropy(logits, wanted)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        descend(loss)
         total, count = total + loss.item(), count + 1
         if step % 50 == 0:
             curve(step=step, loss=total / count)
@@ -140,26 +135,13 @@ def words(text: str) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--batch", type=int, default=40)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--pool", type=int, default=12_000, help="samples of each task")
-    parser.add_argument("--every", type=int, default=150, help="steps between measurements")
-    parser.add_argument("--biased-steps", type=int, default=60)
-    parser.add_argument("--resume", action="store_true", help="go on from the saved model")
-    parser.add_argument("--stage", choices=("all", "supervised", "biased", "measure"), default="all")
+    stages = {"supervised": False, "biased": True}
+    parser = options(__doc__, stages, steps=300, batch=40, lr=1e-3, pool=12_000, every=150, biased_steps=60, resume=False)
     arguments = parser.parse_args()
-    ASSET.mkdir(parents=True, exist_ok=True)
-    for stage in ("supervised", "biased"):
-        if arguments.stage in ("all", stage):
-            train(arguments, Curve(ASSET / "training.jsonl", "resumed" if arguments.resume else stage), biased=stage == "biased")
-    model, processor = load(ASSET)
+    model, processor = in_stages(arguments, ASSET, {name: partial(train, arguments, biased=biased) for name, biased in stages.items()})
     print(measure(model, processor, 256), flush=True)
     for task in TASKS:
-        samples = [make(task, HOLDOUT + seed) for seed in range(4)]
-        for sample, text in zip(samples, replies(model, processor, samples, True, 64), strict=True):
-            print(sample.prompt, "->", repr(text), "| right:", repr(answer(sample)), flush=True)
+        show(model, processor, [make(task, HOLDOUT + seed) for seed in range(4)], answer, 64)
 
 
 if __name__ == "__main__":

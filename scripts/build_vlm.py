@@ -25,7 +25,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from curve import Curve
-from tiny_policy import MERGE, PATCH, TURNS, build, lesson, load, replies, save, tokenizer
+from tiny_policy import MERGE, PATCH, TURNS, Descent, build, lesson, load, replies, save, tokenizer
 
 from vlreward.data.media import Picture
 from vlreward.tiny.scene import COLORS, SHAPES, Scene, crowd, scene
@@ -92,8 +92,7 @@ def train(arguments: argparse.Namespace, curve: Curve, tight: bool = False) -> N
     probe = torch.nn.Linear(model.config.text_config.hidden_size, 5 + len(COLORS) + len(SHAPES))
     numbers = torch.tensor([processor.tokenizer.convert_tokens_to_ids(number) for number in NUMBERS])
     lr, steps = (arguments.lr / 2, arguments.tight_steps) if tight else (arguments.lr, arguments.steps)
-    optimizer = torch.optim.AdamW([*model.parameters(), *probe.parameters()], lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 100))
+    descend = Descent(model, lr, lambda step: min(1.0, (step + 1) / 100), probe.parameters())
     total, aside, count = 0.0, 0.0, 0
     for step in range(1, steps + 1):
         rows = rng.sample(range(len(pool)), arguments.batch)
@@ -103,11 +102,7 @@ def train(arguments: argparse.Namespace, curve: Curve, tight: bool = False) -> N
         loss = answer_loss(output.logits[:, :-1][spoken], labels[:, 1:][spoken], numbers)
         visual = output.hidden_states[PROBED][inputs["input_ids"] == model.config.image_token_id]
         looking = probe_loss(probe(visual), seen[rows].flatten(0, 1))
-        optimizer.zero_grad()
-        (loss if tight else loss + looking).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        descend(loss if tight else loss + looking)
         total, aside, count = total + loss.item(), aside + looking.item(), count + 1
         if step % 50 == 0:
             curve(step=step, loss=total / count, probe=aside / count)

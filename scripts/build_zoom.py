@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 from build_vlm import ASSET as FIRST
 from build_vlm import NUMBERS, TIGHT, answer_loss
 from curve import Curve
-from tiny_policy import load, save
+from tiny_policy import Descent, in_stages, load, options, save
 
 from vlreward.config import load as configured
 from vlreward.rewards.actions import InView
@@ -81,8 +82,7 @@ def train(arguments: argparse.Namespace, turns: Turns, curve: Curve) -> None:
     model, processor = load(FIRST)
     host, rng = Host(turns, processor, model, None), random.Random(0)
     numbers = torch.tensor([processor.tokenizer.convert_tokens_to_ids(number) for number in NUMBERS])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.lr, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 30))
+    descend = Descent(model, arguments.lr, lambda step: min(1.0, (step + 1) / 30))
     total = 0.0
     for step in range(1, arguments.steps + 1):
         talks = [lesson(host, make("grounding", rng.randrange(10**8)), rng) for _ in range(arguments.batch)]
@@ -95,11 +95,7 @@ def train(arguments: argparse.Namespace, turns: Turns, curve: Curve) -> None:
         output = model(**inputs)
         spoken = labels[:, 1:] != -100
         loss = answer_loss(output.logits[:, :-1][spoken], labels[:, 1:][spoken], numbers)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        descend(loss)
         total += loss.item()
         if step % 25 == 0:
             curve(step=step, loss=total / 25)
@@ -128,19 +124,11 @@ def measure(model: Any, processor: Any, turns: Turns, count: int) -> dict[str, f
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=4e-4)
-    parser.add_argument("--every", type=int, default=50, help="steps between measurements")
-    parser.add_argument("--stage", choices=("all", "measure"), default="all")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, ("supervised",), steps=100, batch=32, lr=4e-4, every=50).parse_args()
     config, _ = configured(CONFIG, [], TrainVLM)
     assert config.turns is not None, f"{CONFIG} has turns"
-    if arguments.stage == "all":
-        ASSET.mkdir(parents=True, exist_ok=True)
-        train(arguments, config.turns, Curve(ASSET / "training.jsonl", "supervised"))
-    print(measure(*load(ASSET), config.turns, 512), flush=True)
+    model, processor = in_stages(arguments, ASSET, {"supervised": partial(train, arguments, config.turns)})
+    print(measure(model, processor, config.turns, 512), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""What the tiny Qwen2.5-VL-shaped policies have in common: tokenizer, model, processor, and how they are read and asked."""
+"""What the tiny Qwen2.5-VL-shaped policies have in common: tokenizer, model, processor, how they are read and asked, and taught."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from curve import Curve
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForImageTextToText,
@@ -138,3 +140,53 @@ def replies(model: Any, processor: Any, samples: Sequence[Sample], sample: bool,
         texts += processor.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     model.train()
     return texts
+
+
+HELP = {
+    "pool": "samples of each task",
+    "every": "steps between measurements, after which it is saved",
+    "looking": "weight of the probes' loss",
+    "resume": "go on from the saved model",
+    "tasks": "only these",
+}
+
+
+def options(about: str | None, stages: Iterable[str], **defaults: Any) -> argparse.ArgumentParser:
+    """The command line of a script that trains an asset in stages: an option for each default, and `--stage`."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in defaults.items():
+        kind: dict[str, Any] = {"action": "store_true"} if default is False else {"type": type(default), "default": default}
+        parser.add_argument(f"--{name.replace('_', '-')}", help=HELP.get(name), **kind)
+    parser.add_argument("--stage", choices=("all", *stages, "measure"), default="all")
+    return parser
+
+
+def in_stages(arguments: argparse.Namespace, asset: Path, stages: Mapping[str, Callable[[Curve], None]]) -> tuple[Any, Any]:
+    """Train the stages that are asked for, each with its curve in training.jsonl; the saved model and processor."""
+    asset.mkdir(parents=True, exist_ok=True)
+    for name, train in stages.items():
+        if arguments.stage in ("all", name):
+            train(Curve(asset / "training.jsonl", "resumed" if getattr(arguments, "resume", False) else name))
+    return load(asset)
+
+
+def show(model: Any, processor: Any, samples: Sequence[Sample], answer: Callable[[Sample], str], tokens: int) -> None:
+    """Print what the policy answers, and what is right."""
+    for sample, text in zip(samples, replies(model, processor, samples, True, tokens), strict=True):
+        print(sample.prompt, "->", repr(text), "| right:", repr(answer(sample)), flush=True)
+
+
+class Descent:
+    """AdamW on a schedule: calling it with a loss takes a step. `rate(done)` is the share of the learning rate at a step, from 0 on."""
+
+    def __init__(self, model: Any, lr: float, rate: Callable[[int], float], beside: Iterable[torch.nn.Parameter] = ()):
+        self.model = model
+        self.optimizer = torch.optim.AdamW([*model.parameters(), *beside], lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
+
+    def __call__(self, loss: torch.Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
