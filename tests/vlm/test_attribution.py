@@ -61,7 +61,7 @@ def test_signals_are_the_drops_of_plain_forwards_and_the_entropy(small):
     signals = made.signals(made.judged)
     clip_order = f"3/frames/{made.batches}"
     for i, (row, answer) in enumerate(zip(made.rows, made.written, strict=True)):
-        sample, usual = made.samples[row], made._prompt(row)
+        sample, usual = made.samples[row], made.prompt(row)
         seen, entropy = plain(made.base, usual, answer)
         blind, _ = plain(made.base, blanked(usual), answer)
         mixed, _ = plain(made.base, read(made.processing_class, made.base, shuffled(sample, None, f"{clip_order}/{row}")), answer)
@@ -74,7 +74,7 @@ def test_signals_are_the_drops_of_plain_forwards_and_the_entropy(small):
 def test_each_variant_reads_each_prompt_once_for_all_its_answers(small):
     made = trainer(small(**SPANS))
     batch(made, [0] * 3 + [1] * 3)
-    once = sum(len(made._prompt(row).ids) - 1 for row in (0, 1)) + sum(map(len, made.written))
+    once = sum(len(made.prompt(row).ids) - 1 for row in (0, 1)) + sum(map(len, made.written))
     assert made.figures["tokens/score"] == 3 * once
 
 

@@ -63,7 +63,7 @@ def test_it_starts_without_an_opinion_and_learns_to_tell_right_from_wrong(small,
 
     def logps(one, part):
         answers = [torch.tensor([5 + i % 2, 9, 7]) for i in part]
-        return made._scored(one, [made.rows[i] for i in part], answers, 3)[0]
+        return made.scoring.of(one, [made.rows[i] for i in part], answers, 3)[0]
 
     first = model(outcome_B, places, logps)
     assert first.abs().max() == 0, "before its first update the log-ratio is exactly 0"
@@ -90,7 +90,7 @@ def test_its_step_is_the_gradient_of_the_cross_entropy_of_plain_sums(small):
 
     def logps(one, part):
         answers = [torch.tensor(made.written[i]) for i in part]
-        return made._scored(one, [made.rows[i] for i in part], answers, made.signals._width)[0]
+        return made.scoring.of(one, [made.rows[i] for i in part], answers, made.signals._width)[0]
 
     with torch.no_grad():
         model.trained["lm_head.weight" if "lm_head.weight" in model.trained else next(iter(copy))].add_(0.01)

@@ -130,12 +130,12 @@ def test_ratios_are_bounded_before_the_loss(small):
     made = trainer(small(ratio_clip=[0.5, 2.0]))
     made.old = torch.tensor([[-1.0, -1.0, -1.0]])
     logps = torch.tensor([[-0.9, -5.0, 3.0]], requires_grad=True)
-    ratio = (made._clipped(logps) - made.old).exp()
+    ratio = (made.scoring.clipped(logps) - made.old).exp()
     assert ratio[0].tolist() == pytest.approx([torch.tensor(0.1).exp().item(), 0.5, 2.0])
     ratio.sum().backward()
     assert logps.grad is not None
     assert (logps.grad[0] != 0).tolist() == [True, False, False]
     with torch.no_grad():
-        assert torch.equal(made._clipped(logps), logps), "old and reference log-probabilities are left as they are"
+        assert torch.equal(made.scoring.clipped(logps), logps), "old and reference log-probabilities are left as they are"
     with pytest.raises(ConfigError, match="expected bounds around 1"):
         small(ratio_clip=[2.0, 3.0])

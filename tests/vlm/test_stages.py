@@ -12,6 +12,7 @@ from vlreward.run import RunFolder, quiet
 from vlreward.types import Sample
 from vlreward.vlm.policy import read
 from vlreward.vlm.record import Record
+from vlreward.vlm.rolling import fresh
 from vlreward.vlm.sampler import PromptSampler, SortedSampler, WeightedSampler
 from vlreward.vlm.stages import Leg, Order, course, ends, one_stream
 from vlreward.vlm.train import train
@@ -45,9 +46,9 @@ def test_fresh_prompts_come_from_the_stage_that_a_step_is_in(small):
     samples, legs = course(config)
     with quiet("transformers", "datasets"):
         made = VLGRPOTrainer(config, RunFolder.open(config.run, "train-vlm", config), *read(config.policy.model), samples, legs)
-    assert sorted(made._fresh(9, {0}, 1)) == [1, 2]
+    assert sorted(fresh(made, 9, {0}, 1)) == [1, 2]
     made.batches = 1
-    assert sorted(made._fresh(9, {4}, 1)) == [3, 5, 6]
+    assert sorted(fresh(made, 9, {4}, 1)) == [3, 5, 6]
 
 
 def test_steps_are_shared_out_in_proportion_and_the_stream_stays_one():

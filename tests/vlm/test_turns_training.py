@@ -153,7 +153,7 @@ def test_a_likelihood_is_that_of_the_policys_own_tokens(small):
     made = trainer(small(turns=ZOOM, rewards=["text_likelihood"]), Term(name="sure", weight=1.0, reward=TextLikelihood()))
     batch(made)
     with torch.no_grad():
-        logps, _ = made._logps(made.rows, made.written, made._prompt, max(map(len, made.written)), [tail for tail, _ in made.tails])
+        logps, _ = made.scoring.logps(made.rows, made.written, made.prompt, max(map(len, made.written)), [tail for tail, _ in made.tails])
     for row, (rollout, talk) in enumerate(zip(made.rollouts, made.talks, strict=True)):
         own = logps[row, : len(talk.mine)][torch.tensor(talk.mine, dtype=torch.bool)]
         assert rollout.likelihood == pytest.approx(own.mean().exp().item(), rel=1e-4)

@@ -35,7 +35,7 @@ class Signals:
         found = self._attributed([name for name in wanted if name in SIGNALS])
         if IMPLICIT in wanted:
             found[IMPLICIT] = self._implicit(judged)
-        trainer._count("time/signals", time.monotonic() - start)
+        trainer.count("time/signals", time.monotonic() - start)
         return {name: of_all(values, trainer.written) for name, values in found.items()}
 
     def _attributed(self, names: list[str]) -> dict[str, torch.Tensor]:
@@ -46,9 +46,9 @@ class Signals:
             return read(trainer.processing_class, trainer.base, shuffled(trainer.samples[row], clips, f"{turn}/{row}"), clips)
 
         def logps(places: list[int], reading: Reading) -> tuple[torch.Tensor, torch.Tensor]:
-            return trainer._logps([trainer.rows[i] for i in places], [trainer.written[i] for i in places], reading, self._width)
+            return trainer.scoring.logps([trainer.rows[i] for i in places], [trainer.written[i] for i in places], reading, self._width)
 
-        return attribution(names, trainer.rows, trainer.samples, trainer._prompt, reordered, logps) if names else {}
+        return attribution(names, trainer.rows, trainer.samples, trainer.prompt, reordered, logps) if names else {}
 
     def _implicit(self, judged: RewardTable) -> torch.Tensor:
         trainer, block = self.trainer, self.trainer.config.implicit
@@ -57,10 +57,10 @@ class Signals:
 
         def logps(model: Any, places: list[int]) -> torch.Tensor:
             answers = [torch.tensor(trainer.written[i], dtype=torch.int64) for i in places]
-            return trainer._scored(model, [trainer.rows[i] for i in places], answers, self._width)[0]
+            return trainer.scoring.of(model, [trainer.rows[i] for i in places], answers, self._width)[0]
 
         parts = torch.arange(len(trainer.rows)).split(trainer.config.group.rows)
-        rewards = self.implicit(trainer._mine(outcome_B), [part.tolist() for part in parts], logps)
+        rewards = self.implicit(trainer.mine(outcome_B), [part.tolist() for part in parts], logps)
         trainer.figures |= self.implicit.figures
         return rewards
 
@@ -74,7 +74,7 @@ class Signals:
             return
         trainer: Any = self.trainer
         mask = out["completion_mask"] * out.get("tool_mask", 1)
-        kept = pad(trainer._mine(learned), (0, max(0, mask.shape[1] - learned.shape[1])))[:, : mask.shape[1]].to(mask)
+        kept = pad(trainer.mine(learned), (0, max(0, mask.shape[1] - learned.shape[1])))[:, : mask.shape[1]].to(mask)
         out["tool_mask"] = mask * kept
         out["num_items_in_batch"] = trainer.accelerator.gather(out["tool_mask"].sum()).sum()
         trainer.figures["learned"] = float(out["tool_mask"].sum() / mask.sum().clamp(min=1))

@@ -15,20 +15,18 @@ _load_from_checkpoint            TRL 1.16 on transformers 5 goes on from the *fi
                                  own, as Qwen2.5-VL's do (github.com/QwenLM/Qwen3-VL/issues/1763)
 _load_optimizer_and_scheduler    DeepSpeed loads weights by itself; what we keep beside them comes back here
 
-Rollouts of several turns go through TRL's `rollout_func` (`_converse`), whose mask keeps what the policy did not write out of the loss.
+Rollouts of several turns go through TRL's `rollout_func` (`conversing.py`), whose mask keeps what the policy did not write out of the loss.
 """
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from bisect import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -44,30 +42,28 @@ from vlreward.advantages.base import dead_fraction
 from vlreward.advantages.segments import offsets_of
 from vlreward.errors import ConfigError
 from vlreward.rewards.judges import Judges
-from vlreward.run import RunFolder, rank
-from vlreward.types import RewardTable, Rollout, Sample
+from vlreward.run import RunFolder
+from vlreward.types import RewardTable, Sample
 from vlreward.vlm import blocks, served, sharded
 from vlreward.vlm.batches import beside, distinct_of, in_order
 from vlreward.vlm.best import HeldOut, forget_others
-from vlreward.vlm.checkpoints import aside, read_whole
+from vlreward.vlm.checkpoints import aside, keep, read_whole, recall
 from vlreward.vlm.config import TrainVLM
+from vlreward.vlm.conversing import converse
 from vlreward.vlm.correction import shape
 from vlreward.vlm.guide import GivenStart
 from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
 from vlreward.vlm.prompts import Prompt, messages, read
 from vlreward.vlm.record import Record
-from vlreward.vlm.rewriting import rewritten
-from vlreward.vlm.rounds import Round, Selection, first, one_after_the_other, share
+from vlreward.vlm.rolling import fresh, judged
+from vlreward.vlm.rounds import Selection, one_after_the_other, share
+from vlreward.vlm.scoring import Scoring
 from vlreward.vlm.settings import grpo_config
-from vlreward.vlm.shared_prefix import pack, score, unsuitable
+from vlreward.vlm.shared_prefix import unsuitable
 from vlreward.vlm.signals import Signals
 from vlreward.vlm.stages import Leg, ends, one_stream
-from vlreward.vlm.talk import Host, Tails, Talk
-
-BUFFER = "rollouts-{}.pt"
-T = TypeVar("T")
-IMPLICIT_MODEL = "implicit.pt"
+from vlreward.vlm.talk import Tails, Talk
 
 
 class VLGRPOTrainer(GRPOTrainer):
@@ -91,6 +87,7 @@ class VLGRPOTrainer(GRPOTrainer):
         self.asked: Sequence[Prompt] | None = None
         self.system = config.turns.system if config.turns else ""
         self.known: dict[int, Prompt] = {}
+        self.scoring = Scoring(self)
         self.old: torch.Tensor | None = None
         self.base, self.pad = policy, int(processor.tokenizer.pad_token_id)
         reason = unsuitable(policy.config)
@@ -107,7 +104,7 @@ class VLGRPOTrainer(GRPOTrainer):
             processing_class=processor,
             callbacks=[Record(self)],
             peft_config=adapter,
-            rollout_func=self._converse if config.turns else None,
+            rollout_func=converse if config.turns else None,
         )
         self.signals = Signals(self)
         sharded.check(self.accelerator, samples, turns=config.turns is not None)
@@ -135,16 +132,16 @@ class VLGRPOTrainer(GRPOTrainer):
         except KeyboardInterrupt:
             self.judges.stop()
             raise
-        judged = self.judged
+        table = self.judged
         if self.config.control == "shuffle_rewards":
             order = list(range(len(self.group_B)))
             random.Random(f"{self.config.run.seed}/control/{self.batches}").shuffle(order)
-            judged = judged.reordered(order)
-        judged = replace(judged, by_token=self.signals(judged))
-        advantage = self._advantage(judged, out["completion_mask"])
+            table = table.reordered(order)
+        table = replace(table, by_token=self.signals(table))
+        advantage = self._advantage(table, out["completion_mask"])
         assert bool(torch.isfinite(advantage).all()), f"{type(self.config.advantage).__name__} gave an advantage that is not finite"
         out["advantages"] = advantage.to(out["advantages"])
-        self.signals.leave_out(out, self.config.advantage.learned(judged, self.group_B))
+        self.signals.leave_out(out, self.config.advantage.learned(table, self.group_B))
         if self.config.correction:
             places = torch.arange(out["completion_mask"].shape[1], device=out["completion_mask"].device)
             out["borrowed"] = (places >= torch.tensor(self.own, device=places.device)[:, None]) & out["completion_mask"].bool()
@@ -157,34 +154,34 @@ class VLGRPOTrainer(GRPOTrainer):
         """[B], or [B,T] where the advantage tells tokens apart."""
         advantage = self.config.advantage
         if not advantage.per_token:
-            return self._mine(advantage(table, self.group_B))
+            return self.mine(advantage(table, self.group_B))
         texts: Any = self.processing_class
         offsets = [places for _, places in self.tails]
         offsets = offsets or [offsets_of(ids, lambda part: texts.decode(part, skip_special_tokens=True)) for ids in self.written]
         offsets = gather_object(offsets)
         by_token = advantage.tokens(table, self.group_B, offsets)
         assert by_token is not None, f"{type(advantage).__name__} tells no tokens apart after all"
-        return self._mine(pad(by_token, (0, max(0, mask.shape[1] - by_token.shape[1]))))[:, : mask.shape[1]]
+        return self.mine(pad(by_token, (0, max(0, mask.shape[1] - by_token.shape[1]))))[:, : mask.shape[1]]
 
-    def _mine(self, values: torch.Tensor) -> torch.Tensor:
+    def mine(self, values: torch.Tensor) -> torch.Tensor:
         """This process's rows of those of all."""
         processes, process = self._processes
         return values[process * (len(values) // processes) :][: len(values) // processes]
 
     def _tokenize_prompts(self, prompts: list) -> Any:
         shown = [served.pictures(self.samples[row].visuals) for row in self.rows] if self.use_vllm else None
-        return [self._prompt(row).ids.tolist() for row in self.rows], shown, {}
+        return [self.prompt(row).ids.tolist() for row in self.rows], shown, {}
 
     def _generate_single_turn(self, prompt_ids, images, multimodal_fields, num_generations, has_tool_images=False) -> Any:
         start = time.monotonic()
         if self.use_vllm or self.use_transformers_continuous_batching:
             out = super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
-            self._count("time/generate", time.monotonic() - start)
+            self.count("time/generate", time.monotonic() - start)
             return out
         model: Any = self.accelerator.unwrap_model(self.model_wrapped)
         tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)
         distinct, owner = distinct_of(self.rows) if self.asked is None else ([], list(range(len(self.asked))))
-        prompts = self.asked or [self._prompt(row) for row in distinct]
+        prompts = self.asked or [self.prompt(row) for row in distinct]
 
         usual = vars(model).pop("generate", None)
 
@@ -207,42 +204,7 @@ class VLGRPOTrainer(GRPOTrainer):
                 return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
         finally:
             restore()
-            self._count("time/generate", time.monotonic() - start)
-
-    def _converse(self, prompts: list, trainer: Any) -> dict[str, Any]:
-        """Rollouts of several turns for `self.rows`, as TRL's `rollout_func` gives them."""
-        assert self.config.turns is not None, "there is only one turn"
-        host = Host(self.config.turns, self.processing_class, self.base, self.config.policy.clips)
-        ids, shown, _ = self._tokenize_prompts(prompts)
-        talks = self.talks = [Talk(self.samples[row], self._prompt(row)) for row in self.rows]
-
-        def write(asked: Sequence[Prompt] | None) -> list[list[int]]:
-            going = [talk for talk in talks if not talk.ended]
-            self.asked = asked
-            given, pictures, several = ids, shown, self.num_generations
-            if asked is not None:
-                given, several = [prompt.ids.tolist() for prompt in asked], 1
-                pictures = [served.pictures([one.visual for one in talk.scene.shown]) for talk in going] if shown else None
-            try:
-                tokens, logps = self._generate_single_turn(given, pictures, {}, several)
-            finally:
-                self.asked = None
-            for talk, known in zip(going, logps or (), strict=logps is not None):
-                talk.expect(known)
-            return tokens
-
-        host.hold(talks, write, self._worth)
-        self.figures["tools/calls"] = sum(talk.num_calls for talk in talks) / len(talks)
-        self.figures["tools/failed"] = sum(action.error is not None for talk in talks for action in talk.actions) / len(talks)
-        written, mine = [talk.tokens for talk in talks], [talk.mine for talk in talks]
-        self.tails = [(talk.tail(self.base), talk.offsets(host.decode)) for talk in talks]
-        logps = [talk.logps for talk in talks] if self.use_vllm else None
-        return {"prompt_ids": ids, "completion_ids": written, "logprobs": logps, "env_mask": mine}
-
-    def _worth(self, rollouts: Sequence[Rollout]) -> list[float]:
-        """Total rewards of answers while their rollouts go on."""
-        rewards = self.leg.rewards
-        return self.judges.beside(rewards, lambda: rewards(rollouts, str(self.accelerator.device)).total.tolist())
+            self.count("time/generate", time.monotonic() - start)
 
     def _generate(self, prompts: list) -> Any:
         size, sampling, processes, process = self.config.group.size, self.config.sampling, *self._processes
@@ -250,17 +212,17 @@ class VLGRPOTrainer(GRPOTrainer):
         for some in torch.arange(len(rows)).chunk(self.config.group.portions):
             self.rows = [rows[i] for i in some.tolist()]
             made = super()._generate([prompts[i] for i in some.tolist()])
-            parts.append(self._round(made, self._first_group + int(some[0]) // size, len(some)))
+            parts.append(judged(self, made, self._first_group + int(some[0]) // size, len(some)))
         done, self.rows = one_after_the_other(parts), rows
         if sampling is not None:
             selection = Selection(sampling, self.config.group.prompts, size)
             selection.add(done)
-            while fresh := self._fresh(selection.missing, set(selection.asked), len(selection.rounds)):
-                rows, count = share(fresh, process, processes)
+            while more := fresh(self, selection.missing, set(selection.asked), len(selection.rounds)):
+                rows, count = share(more, process, processes)
                 self.rows = [row for row in rows for _ in range(size)]
                 made = super()._generate([messages(self.samples[row]) for row in self.rows])
                 before = -len(self.samples) * len(selection.rounds) + process * len(rows)
-                selection.add(self._round(made, before, count * size))
+                selection.add(judged(self, made, before, count * size))
             self.figures["sampled_groups"] = float(len(selection.asked))
             done = selection.part(process, processes, self.samples)
         self.rows, self.judged_later = done.rows, done.judged
@@ -268,40 +230,6 @@ class VLGRPOTrainer(GRPOTrainer):
         self.tails, self.places = done.tails, list(range(len(done.rows)))
         prompt_ids, self.written, masks, completions, logprobs, self.own = done.made
         return prompt_ids, self.written, masks, completions, logprobs, {}, None, []
-
-    def _fresh(self, count: int, used: set[int], turn: int) -> list[int]:
-        """Up to `count` rows that this batch has not asked yet, in any process."""
-        left = [row for row in self.leg.rows if row not in used]
-        return random.Random(f"{self.config.run.seed}/sampling/{self.batches}/{turn}").sample(left, min(count, len(left)))
-
-    def _round(self, made: tuple, group: int, count: int) -> Round:
-        """The first `count` rollouts of what TRL's `_generate` gave for `self.rows`, judged; `group` is the number of their first group."""
-        size = self.config.group.size
-        own = [len(tokens) for tokens in made[1]]
-        if self.config.correction:
-            asked = [(self.samples[row], group + i // size) for i, row in enumerate(self.rows)]
-            rewards, texts, device = self.leg.rewards, self.processing_class, str(self.accelerator.device)
-            made, own = self.judges.beside(rewards, lambda: rewritten(self.config, rewards, made, asked, texts, device))
-            self._count("corrected", sum(kept < len(tokens) for kept, tokens in zip(own[:count], made[1], strict=False)))
-        likelihoods = self._likelihoods(made[1]) if self.config.reads_likelihood else [None] * len(made[1])
-        self._count("tokens/generate", sum(map(sum, made[2])) if made[2] else sum(map(len, made[1])))
-        made, rows = (*first(made, count), own[:count]), self.rows[:count]
-        _, ids, _, completions, *_ = made
-        talks = zip(self.talks[:count], likelihoods, strict=False)
-        rollouts = [talk.rollout(group + i // size, likely) for i, (talk, likely) in enumerate(talks)] or [
-            Rollout(sample=self.samples[row], text=said[0]["content"], group=group + i // size, num_tokens=len(tokens), likelihood=likely)
-            for i, (row, said, tokens, likely) in enumerate(zip(rows, completions, ids, likelihoods[:count], strict=True))
-        ]
-        judged = self._waited(lambda: self.judges.begin(self.leg.rewards, rollouts, str(self.accelerator.device)))
-        return Round(rows, made, rollouts, lambda: self._waited(judged), self.tails[:count])
-
-    def _waited(self, work: Callable[[], T]) -> T:
-        """What `work` gives; the time counts as the rewards'."""
-        start = time.monotonic()
-        try:
-            return work()
-        finally:
-            self._count("time/reward", time.monotonic() - start)
 
     @property
     def _processes(self) -> tuple[int, int]:
@@ -313,27 +241,6 @@ class VLGRPOTrainer(GRPOTrainer):
         """Number of this process's first group of the batch, over the whole run."""
         wanted, (processes, process) = self.config.group.prompts, self._processes
         return self.batches * wanted + process * (wanted // processes)
-
-    def _likelihoods(self, ids: list[list[int]]) -> list[float | None]:
-        """Geometric mean of the probabilities of each text's tokens."""
-        logps, _ = self._logps(self.rows, ids, self._prompt, max(map(len, ids)), [tail for tail, _ in self.tails])
-        mine = [talk.mine for talk in self.talks] or [[1] * len(tokens) for tokens in ids]
-        mask = torch.tensor([row + [0] * (logps.shape[1] - len(row)) for row in mine], device=logps.device)
-        return ((logps * mask).sum(1) / mask.sum(1).clamp(min=1)).exp().tolist()
-
-    @torch.no_grad()
-    def _logps(
-        self, rows: list[int], ids: list[list[int]], reading: Callable[[int], Prompt], width: int, tails: Sequence[Prompt] = ()
-    ) -> Any:
-        """Log-probability and entropy [B,width] of the tokens of texts, as answers to the samples of `rows` read by `reading`."""
-        made = []
-        for part in torch.arange(len(ids)).split(self.config.group.rows):
-            answers = [torch.tensor(ids[i], dtype=torch.int64) for i in part.tolist()]
-            own = [tails[i] for i in part.tolist()] if tails else []
-            logps, entropies, _ = self._scored(self.model, [rows[i] for i in part.tolist()], answers, width, reading, own)
-            made.append((logps, entropies))
-        logps, entropies = zip(*made, strict=True)
-        return torch.cat(logps), torch.cat(entropies)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         before = self._buffered_inputs
@@ -354,9 +261,9 @@ class VLGRPOTrainer(GRPOTrainer):
             tails = [self.tails[self.places[i]][0] for i in part.tolist()] if self.tails else []
             if self.config.policy.shared_prefix:
                 kept = slice(-logits_to_keep, None)
-                made.append(self._shared(model, rows, ids[:, kept], mask[:, kept].bool(), compute_aux_loss, tails))
+                made.append(self.scoring.of_padded(model, rows, ids[:, kept], mask[:, kept].bool(), compute_aux_loss, tails))
                 continue
-            prompts = [self._prompt(row) for row in rows]
+            prompts = [self.prompt(row) for row in rows]
             media = beside(prompts, tails, ids, logits_to_keep, self.pad)
             seeing = partial(model, **media)
             padded = super()._get_per_token_logps_and_entropies
@@ -366,38 +273,15 @@ class VLGRPOTrainer(GRPOTrainer):
         if self.config.correction and torch.is_grad_enabled():
             shape(self.inputs, logps, self.config.correction.gamma)
         return (
-            self._clipped(logps),
+            self.scoring.clipped(logps),
             torch.cat(entropies) if compute_entropy else None,
             torch.stack(aux_losses).mean() if compute_aux_loss else None,
         )
 
-    def _clipped(self, logps: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities whose ratio to the old ones lies within the bounds that are configured."""
-        if self.config.ratio_clip is None or self.old is None or not torch.is_grad_enabled():
-            return logps
-        low, high = (math.log(bound) for bound in self.config.ratio_clip)
-        return self.old + (logps - self.old).clamp(low, high)
-
-    def _shared(self, model: Any, rows: list[int], ids: torch.Tensor, mask: torch.Tensor, aux: bool, tails: Sequence[Prompt] = ()) -> Any:
-        answers = [tokens[kept].cpu() for tokens, kept in zip(ids, mask, strict=True)]
-        return self._scored(model, rows, answers, ids.shape[1], tails=tails, aux=aux)
-
-    def _scored(
-        self, model: Any, rows: list[int], answers: list[torch.Tensor], width: int, reading: Callable[[int], Prompt] | None = None,
-        tails: Sequence[Prompt] = (), aux: bool = False,
-    ) -> Any:  # fmt: skip
-        """As `shared_prefix.score` of answers to the samples of `rows`, read as they are or by `reading`."""
-        distinct, owner = distinct_of(rows)
-        prompts = [(reading or self._prompt)(row) for row in distinct]
-        packed = pack(prompts, owner, answers, self.config.policy.row_tokens, self.pad, tails)
-        self._count("tokens/update" if torch.is_grad_enabled() else "tokens/score", float((packed.prompt >= 0).sum()))
-        with self.accelerator.autocast():
-            return score(model, self.base.config, packed.to(self.accelerator.device), answers, width, aux)
-
-    def _count(self, name: str, value: float) -> None:
+    def count(self, name: str, value: float) -> None:
         self.figures[name] = self.figures.get(name, 0.0) + value
 
-    def _prompt(self, row: int) -> Prompt:
+    def prompt(self, row: int) -> Prompt:
         """Read once for each batch of rollouts."""
         if row not in self.known:
             self.known[row] = read(self.processing_class, self.base, self.samples[row], self.config.policy.clips, self.system)
@@ -432,19 +316,7 @@ class VLGRPOTrainer(GRPOTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         with aside(self) as place:
             super()._save_checkpoint(model, trial)
-            ahead = self._step % self.repeats != 0
-            kept = {
-                "seconds": self.seconds,
-                "step": self._step,
-                "batches": self.batches,
-                "inputs": self._buffered_inputs if ahead else None,
-                "memory": [composite.memory for composite in self.config.composites],
-                "best": self.best,
-                "tails": [vars(tail) for tail, _ in self.tails] if ahead else [],
-            }
-            torch.save(kept, place / BUFFER.format(rank()))
-            if self.signals.implicit and rank() == 0:
-                torch.save(self.signals.implicit.state(), place / IMPLICIT_MODEL)
+            keep(self, place)
         forget_others(self.folder.path, self.best.get("step", 0))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -453,25 +325,12 @@ class VLGRPOTrainer(GRPOTrainer):
             super()._load_from_checkpoint(resume_from_checkpoint, policy)
         else:
             read_whole(policy, resume_from_checkpoint)
-        self._recall(resume_from_checkpoint)
+        recall(self, resume_from_checkpoint)
 
     def _load_optimizer_and_scheduler(self, checkpoint: Any) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if self.is_deepspeed_enabled and checkpoint is not None:
-            self._recall(checkpoint)
-
-    def _recall(self, resume_from_checkpoint: str) -> None:
-        """What `_save_checkpoint` kept beside TRL's files."""
-        kept = torch.load(Path(resume_from_checkpoint).parent / BUFFER.format(rank()), weights_only=True)
-        if self.signals.implicit:
-            saved = torch.load(Path(resume_from_checkpoint).parent / IMPLICIT_MODEL, self.accelerator.device, weights_only=True)
-            self.signals.implicit.recall(saved)
-        self.earlier = kept["seconds"]
-        for composite, memory in zip(self.config.composites, kept["memory"], strict=True):
-            composite.recall(memory)
-        self._step, self.batches, self._buffered_inputs = kept["step"], kept["batches"], kept["inputs"]
-        self.tails = [(Prompt(**tail), ()) for tail in kept["tails"]]
-        self.best = kept["best"]
+            recall(self, checkpoint)
 
     @property
     def repeats(self) -> int:
