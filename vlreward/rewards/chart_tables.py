@@ -152,6 +152,7 @@ def value_similarity(
 
 
 def f1(precision: float, recall: float) -> float:
+    """Harmonic mean of two shares in [0, 1]; 0 where both are."""
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 

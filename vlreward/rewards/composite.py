@@ -62,6 +62,7 @@ class Composite:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Of the R terms, in order: the columns of a table."""
         return tuple(term.name for term in self.terms)
 
     @property

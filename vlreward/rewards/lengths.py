@@ -200,6 +200,7 @@ class Targeted(Judged):
     needs = ("text", "target.length")
 
     def measure(self, rollout: Rollout) -> float:
+        """How much longer than wanted it is, below 0 for what is shorter. Raises DataError."""
         wanted = rollout.sample.target["length"]
         if not isinstance(wanted, int | float) or not math.isfinite(wanted) or wanted <= 0:
             raise DataError(f"target.length is {wanted!r}, expected a number above 0")

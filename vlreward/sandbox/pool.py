@@ -151,6 +151,7 @@ class Sandbox:
 
     @property
     def alive(self) -> bool:
+        """Whether its outer process still runs."""
         return self.process.poll() is None
 
     def close(self) -> None:

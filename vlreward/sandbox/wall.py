@@ -116,6 +116,7 @@ def walls() -> list[str]:
 
 
 def interpreter() -> str:
+    """The Python that runs in the sandbox: the one behind this environment's, since links do not lead out of the wall."""
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 

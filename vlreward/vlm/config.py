@@ -124,6 +124,7 @@ class Group:
 
     @property
     def rows(self) -> int:
+        """Rollouts in one forward and backward pass, counted over all processes where `micro_batch` is not given."""
         return self.micro_batch or self.size * self.prompts
 
 

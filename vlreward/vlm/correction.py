@@ -93,6 +93,7 @@ def reference(block: Correction, sample: Sample) -> str:
 
 
 def in_order(judged: RewardOutput, row: int) -> list[Segment]:
+    """The segments of one rollout as they stand in its text."""
     return sorted(judged.segments[row], key=lambda part: (part.start, part.end))
 
 

@@ -42,6 +42,7 @@ class Prompt:
 
 
 def has_clip(sample: Sample) -> bool:
+    """Whether the sample shows a clip, not only pictures."""
     return any(isinstance(visual, Clip) for visual in sample.visuals)
 
 

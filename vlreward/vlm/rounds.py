@@ -34,6 +34,7 @@ class Round:
 
     @property
     def table(self) -> RewardTable:
+        """The scores; waits for judges that are not done. Raises what they raised."""
         return self.judged()
 
 

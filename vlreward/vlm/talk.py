@@ -58,6 +58,7 @@ class Talk:
 
     @property
     def num_calls(self) -> int:
+        """Calls so far, answered or not."""
         return sum(action.name not in (ANSWER, REVISION) for action in self.actions)
 
     @property
@@ -112,6 +113,7 @@ class Talk:
         return found
 
     def rollout(self, group: int, likelihood: float | None = None) -> Rollout:
+        """As rewards see it: the policy's words alone, and what it did; `num_tokens` counts its own tokens."""
         return Rollout(
             sample=self.sample, text=self.text, group=group, num_tokens=sum(self.mine), likelihood=likelihood, actions=tuple(self.actions)
         )
@@ -126,6 +128,7 @@ class Host:
         self.ends = [ends] if isinstance(ends, int) else list(ends or ())
 
     def decode(self, tokens: Sequence[int]) -> str:
+        """The words of tokens, without special ones such as the end."""
         return self.processor.decode(list(tokens), skip_special_tokens=True)
 
     def hold(self, talks: Sequence[Talk], write: Write, judge: Judge | None = None) -> None:

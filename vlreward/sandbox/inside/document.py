@@ -39,6 +39,7 @@ class Writer:
         return [kind, start, list(data.shape)]
 
     def finish(self, header: dict) -> bytes:
+        """The whole document: the length of the header, the header as JSON, the bytes of all arrays."""
         text = json.dumps(header, separators=(",", ":")).encode()
         return struct.pack("<I", len(text)) + text + bytes(self.block)
 

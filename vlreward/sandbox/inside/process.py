@@ -37,6 +37,7 @@ def separate(disk_mb: int) -> None:
 
 
 def drop_capabilities() -> None:
+    """Give up every capability of this process, for good. Raises OSError."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     _call("capset", header, (ctypes.c_uint32 * 6)())
 

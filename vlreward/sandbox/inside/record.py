@@ -209,6 +209,7 @@ class Stage:
     document: bytes | None = None
 
     def keep(self, figure: Figure) -> None:
+        """Describe the figure as it stands now, in place of what was kept before."""
         self.document = describe(figure)
 
 
