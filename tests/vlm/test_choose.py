@@ -40,3 +40,25 @@ def test_a_training_is_not_measured_on_chosen_answers(small):
         small(eval={"data": HELD_OUT, "choose": choose, "temperature": 0.0})
     with pytest.raises(ConfigError, match="compared with one answer"):
         small(eval={"data": HELD_OUT, "choose": choose, "answers": 2})
+
+
+def test_four_agents_answer_with_policies_of_their_own(small, tmp_path):
+    """The tiny policies were never taught these roles: what they write is no use, but it goes all the way."""
+    choose = {
+        "kind": "agents",
+        "by": ["text_likelihood"],
+        "planning": {"paths": 2, "steps": 2, "relate": "{question}"},
+        "execution": {"prompt": "{question} {step}", "candidates": 2},
+        "judgement": {"corrections": 1, "thinking": 20, "max_new_tokens": 24, "model": "assets/tiny-vlm-reader"},
+        "answering": {"temperature": 0.0},
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(resolved(small(eval={"data": HELD_OUT | {"count": 3}, "choose": choose}))))
+    assert evaluate(str(file), [], False, False) == 0
+    folder = tmp_path / "small-eval"
+    rows = [json.loads(line) for line in (folder / "rollouts.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows[3:]] == [row["id"] for row in rows[:3]]
+    assert [row["prompt"] for row in rows[3:]] == [row["prompt"] for row in rows[:3]]
+    spent = json.loads((folder / "summary.json").read_text())["choose"]
+    assert spent["answers"] >= 2 + 2 + 2 * 2 + 2 + 1
+    assert spent["tokens"] >= 2 * 20, "each verdict has its least number of tokens"
