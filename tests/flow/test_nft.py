@@ -138,6 +138,10 @@ def test_old_weights_follow_as_the_schedule_says():
     for epoch in (0, 10, 900):
         Nft().after_epoch(Recorder(), epoch)  # type: ignore[arg-type]
     assert seen == [0, pytest.approx(0.01), 0.5]
+    seen.clear()
+    for epoch in (0, 75, 76, 500):
+        Nft(growth=0.0075, most=0.999, wait=75).after_epoch(Recorder(), epoch)  # type: ignore[arg-type]
+    assert seen == [0, 0, pytest.approx(0.0075), 0.999]
 
 
 def test_learning_moves_the_pictures_to_where_the_reward_is():

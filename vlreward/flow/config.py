@@ -24,8 +24,8 @@ from vlreward.run import Run
 class Group:
     """The `group:` block: what one epoch samples."""
 
-    size: Count
-    """Rollouts of one prompt, which are compared with each other."""
+    size: int
+    """Rollouts of one prompt, which are compared with each other; at least 2, of given pictures 1."""
     groups: Count
     """Prompts an epoch."""
     micro_batch: Count = 8
@@ -37,8 +37,9 @@ class Group:
     `rewards`."""
 
     def __post_init__(self):
-        if self.size < 2 and self.pictures == "made":
-            raise ConfigError(f"is {self.size}, expected at least 2", "size")
+        least = 2 if self.pictures == "made" else 1
+        if self.size < least:
+            raise ConfigError(f"is {self.size}, expected at least {least}", "size")
         if self.score and self.pictures == "made":
             raise ConfigError(f"is {self.score!r}, but only given pictures have scores; add group.pictures: given", "score")
 

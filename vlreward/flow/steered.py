@@ -24,6 +24,7 @@ def steered(trainer: Trainer) -> dict[str, float | str]:
     studio = Studio(
         bind=lambda prompts: trainer.bind(prompts, plan.guidance), decode=trainer.model.decode, plan=plan, shape=trainer.model.shape(),
         seed=block.seed, batch=block.batch, device=trainer.device,
+        condition=lambda prompts: trainer.embeddings(prompts, trainer.device),
         learn=lambda prompts: trainer.embeddings.add(Embeddings(trainer.model, prompts)),
     )  # fmt: skip
     with Progress(block.steer.kind, len(trainer.held_out)) as progress:

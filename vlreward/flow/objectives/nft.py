@@ -38,6 +38,8 @@ class Nft(Forward):
     """Advantages of this size and more are wholly good or bad."""
     growth: NotNegative = 0.001
     most: Annotated[float, Bound(0, 1)] = 0.5
+    wait: Annotated[int, Bound(0)] = 0
+    """Epochs before d begins to grow; the code's second schedule waits 75, grows by 0.0075 and ends at 0.999."""
 
     @property
     def policies(self) -> frozenset[str]:
@@ -56,7 +58,7 @@ class Nft(Forward):
         return policy, {"old_distance": (v - old).detach().square().mean().item()}
 
     def after_epoch(self, policies: Policies, epoch: int) -> None:
-        policies.update("old", min(self.growth * epoch, self.most))
+        policies.update("old", min(self.growth * max(0, epoch - self.wait), self.most))
 
 
 def normalized(error: torch.Tensor, s: torch.Tensor) -> torch.Tensor:

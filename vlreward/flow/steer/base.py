@@ -11,6 +11,7 @@ import torch
 from vlreward.errors import ConfigError
 from vlreward.flow.collect import Bind, Decode, visual
 from vlreward.flow.evaluate import start
+from vlreward.flow.models.base import Condition
 from vlreward.flow.plan import Noise, Plan
 from vlreward.flow.rollout import Velocity, rollout
 from vlreward.rewards.composite import Composite
@@ -32,6 +33,8 @@ class Studio:
     batch: int
     """Rows of one forward pass, more where a single sample takes more."""
     device: str = "cpu"
+    condition: Callable[[Sequence[str]], Condition] = lambda prompts: {}
+    """What the network is told of prompts."""
     learn: Callable[[Sequence[str]], None] = lambda prompts: None
     """Encodes prompts that are not those of the samples."""
     spent: dict[str, int] = field(default_factory=lambda: {"passes": 0, "judged": 0})
