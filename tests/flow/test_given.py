@@ -151,10 +151,11 @@ def test_pictures_of_one_run_are_what_the_next_one_learns_from(config_text, tmp_
     """All of an evaluation's pictures with their scores; held-out prompts are judged by the rewards, given ones not at all."""
     path = tmp_path / "run.yaml"
     path.write_text(config_text)
-    assert evaluate_command(str(path), ["eval.pictures=5", "run.name=drawn"], False, False) == 0
+    assert evaluate_command(str(path), ["eval.pictures=4", "run.name=drawn"], False, False) == 0
     data = f"data={{kind: by_prompt, path: {tmp_path / 'runs' / 'drawn-eval' / 'rollouts.jsonl'}}}"
     for kind in ("gdro", "flow_dpo", "flow_rwr", "best_of_group"):
-        folder = train(offline(config_text, tmp_path, kind, data, f"run.name={kind}"))
+        micro = 4 if kind == "gdro" else 6
+        folder = train(offline(config_text, tmp_path, kind, data, f"run.name={kind}", f"group.micro_batch={micro}"))
         metrics = folder.read("metrics.jsonl")
         assert all(row["grad_norm"] > 0 and row["reward_calls"] == 0 for row in metrics)
         assert "reward/total" in metrics[0]
@@ -167,7 +168,12 @@ def test_pictures_of_one_run_are_what_the_next_one_learns_from(config_text, tmp_
     [
         ("flow_grpo", (), r"group\.pictures: is 'given', but 'flow_grpo' learns from how its rollouts were sampled"),
         ("draft", ("group.score=",), r"group\.pictures: is 'given', but 'draft' draws its own rollouts; remove it"),
-        ("instruct_video", ("group.score=", "group.pictures=made"), r"'instruct_video' edits clips of the data; add group.pictures: given"),
+        (
+            "instruct_video",
+            ("group.score=", "group.pictures=made"),
+            r"is 'made', but 'instruct_video' learns from pictures of the data; use 'given'",
+        ),
+        ("region_dpo", ("control=shuffle_rewards",), "control: is 'shuffle_rewards', but what 'region_dpo' prefers stands in the data"),
         ("gdro", ("group.pictures=made",), r"group\.score: is 'total', but only given pictures have scores"),
         ("gdro", ("group.pictures=made", "group.score=", "group.size=1"), r"group\.size: is 1, expected at least 2"),
     ],

@@ -136,9 +136,10 @@ class Align:
         if offline and self.objective.needs_log_prob:
             problem = f"is 'given', but {self.objective.kind!r} learns from how its rollouts were sampled; try 'gdro' or 'flow_dpo'"
             raise ConfigError(problem, "group.pictures")
-        if self.objective.needs_gradient and offline != self.objective.edits:
-            wanted = "edits clips of the data; add group.pictures: given" if self.objective.edits else "draws its own rollouts; remove it"
-            raise ConfigError(f"is {self.group.pictures!r}, but {self.objective.kind!r} {wanted}", "group.pictures")
+        if self.objective.offline and not offline:
+            raise ConfigError(f"is 'made', but {self.objective.kind!r} learns from pictures of the data; use 'given'", "group.pictures")
+        if self.objective.needs_gradient and offline and not self.objective.offline:
+            raise ConfigError(f"is 'given', but {self.objective.kind!r} draws its own rollouts; remove it", "group.pictures")
         if self.group.score and self.objective.needs_gradient:
             raise ConfigError(
                 f"is {self.group.score!r}, but {self.objective.kind!r} needs rewards with a gradient; remove it", "group.score"
@@ -164,6 +165,8 @@ class Align:
         if self.advantage.per_token:
             name = type(self.advantage).__name__
             raise ConfigError(f"is {name}, which credits the tokens of a text; a generator writes none", "advantage.kind")
+        if self.objective.own_preferences and self.control == "shuffle_rewards":
+            raise ConfigError(f"is 'shuffle_rewards', but what {self.objective.kind!r} prefers stands in the data", "control")
         if self.objective.needs_gradient and self.control == "shuffle_rewards":
             raise ConfigError(f"is 'shuffle_rewards', but {self.objective.kind!r} follows gradients, which stay where they are", "control")
         watching = [term.name for term in self.rewards.terms if not term.weight]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from vlreward.errors import ConfigError
 from vlreward.flow.models.base import Embeddings
 from vlreward.flow.steer.base import Studio
 from vlreward.run import Progress
@@ -20,6 +21,10 @@ def steered(trainer: Trainer) -> dict[str, float | str]:
     """Make, judge and log the held-out pictures as phase 'after'; what a sample took, and what a plain picture takes."""
     block = trainer.config.eval
     assert block is not None and block.steer is not None, "there is nothing to steer by"
+    for name in block.steer.policies - set(trainer.policies.names):
+        raise ConfigError(
+            f"is {block.steer.kind!r}, which compares with the weights {name!r} below a LoRA; set generator.lora", "eval.steer.kind"
+        )
     plan = trainer.held_out_plan("train")
     studio = Studio(
         bind=lambda prompts: trainer.bind(prompts, plan.guidance), decode=trainer.model.decode, plan=plan, shape=trainer.model.shape(),

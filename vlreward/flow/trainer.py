@@ -133,9 +133,10 @@ class Trainer:
     ) -> Collected:  # fmt: skip
         """Rollouts of these samples, of which `made` hears a micro-batch at a time; or their own pictures in their place."""
         if self.config.group.pictures == "given":
+            size = min(size, self.config.group.size)
             return given(
                 lambda prompts: self.bind(prompts, plan.guidance), self.model, plan, samples, self.noise,
-                epoch=epoch, size=size, micro_batch=micro_batch or self.config.group.micro_batch, device=self.device,
+                epoch=epoch, size=size, micro_batch=min(self.config.group.micro_batch, size * len(samples)), device=self.device,
             )  # fmt: skip
         return collect(
             lambda prompts: self.bind(prompts, plan.guidance), self.model.decode, plan, self.model.shape(), samples, self.noise,

@@ -279,6 +279,14 @@ def test_an_exported_lora_is_where_the_next_run_starts(config_text, tmp_path):
     assert summary["steer"] | {"passes": 6, "judged": 0} == summary["steer"]
 
 
+def test_regional_guidance_needs_a_lora_to_take_off(config_text, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(config_text)
+    config, _ = load(path, ["generator.lora=0", "eval.steer={kind: regional}", "objective.beta=0", "optim.ema=0"], Align)
+    with pytest.raises(ConfigError, match=r"eval\.steer\.kind: is 'regional', which compares with the weights 'base' below a LoRA"):
+        evaluate(config)
+
+
 @pytest.mark.parametrize(("change", "problem"), [("generator.lora=8", "another rank"), ("generator.adapter=nowhere", "is missing")])
 def test_a_lora_that_does_not_fit_is_refused(change, problem, config_text, tmp_path):
     path = tmp_path / "run.yaml"

@@ -34,8 +34,10 @@ class Objective:
     """Refuse micro-batches that cannot hold whole groups."""
     overrides: ClassVar[tuple[str, ...]] = ()
     """Keys of `sampler:` that mean nothing to it, since its own plan decides them; refused where they are set."""
-    edits: ClassVar[bool] = False
-    """Begins with given clips in place of noise."""
+    offline: ClassVar[bool] = False
+    """Refuse rollouts of the generator's own: it learns from given pictures alone."""
+    own_preferences: ClassVar[bool] = False
+    """What is better stands in the data, and rewards only watch; a control that shuffles them is refused."""
     needs_gradient: ClassVar[bool] = False
     """Refuse rewards without one, and give `collected` a judge with one."""
 

@@ -28,7 +28,7 @@ class InstructVideo(RewardGradient):
     Source: arXiv 2312.12490 (InstructVideo): 20 steps, part 0.6, segmental and temporally attenuated HPSv2, learning rate 1e-5.
     """
 
-    edits: ClassVar[bool] = True
+    offline: ClassVar[bool] = True
     part: Annotated[float, Bound(0, 1, above=True)] = 0.6
 
     def restart(self, steps: int, epoch: int, seed: int) -> int:

@@ -38,6 +38,8 @@ class RegionDpo(Compared):
     """
 
     whole_groups: ClassVar[bool] = True
+    offline: ClassVar[bool] = True
+    own_preferences: ClassVar[bool] = True
     strength: Positive = 100.0
     within: NotNegative = 1.0
 

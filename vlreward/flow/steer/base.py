@@ -90,6 +90,8 @@ class Steer:
 
     family: ClassVar[str] = "steers"
     kind: ClassVar[str]
+    policies: ClassVar[frozenset[str]] = frozenset()
+    """Named weights it asks for besides those that are evaluated."""
 
     def steer(self, studio: Studio, samples: Sequence[Sample], done: Done = lambda count: None) -> list[Rollout]:
         """One rollout a sample, in order; `done` hears of each part of the samples."""

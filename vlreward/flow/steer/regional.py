@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -28,6 +29,7 @@ class Regional(Steer):
     distribution of its region-grouped DPO with a strength of choice; the formula is what that comes to for a velocity.
     """
 
+    policies: ClassVar[frozenset[str]] = frozenset({"base"})
     strength: NotNegative = 2.0
 
     def steer(self, studio: Studio, samples: Sequence[Sample], done: Done = lambda count: None) -> list[Rollout]:
