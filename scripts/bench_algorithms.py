@@ -123,7 +123,7 @@ def diversity(trainer: Trainer, policy: str) -> float:
     for group, sample in enumerate(trainer.held_out[:PROMPTS]):
         x = rollout(trainer.bind([sample.prompt] * MEMBERS, 1.0), plan, start(trainer, sample), lambda step: torch.empty(0)).x0
         rollouts += [Rollout(sample=sample, made=visual(picture), group=group) for picture in trainer.model.decode(x)]
-    return watch.diversity(rollouts)
+    return watch.diversity(watch.glances(rollouts))
 
 
 @torch.no_grad()

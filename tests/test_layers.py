@@ -18,6 +18,7 @@ ORDER = [
     "adapters",
     "advantages",
     "run",
+    "pieces",
     "vlm",
     "flow",
     "report",

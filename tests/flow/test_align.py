@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from vlreward.commands import align as main
 from vlreward.config import load
-from vlreward.errors import ConfigError, UserError
+from vlreward.errors import ConfigError
 from vlreward.flow import evaluate
 from vlreward.flow.config import Align, Optim
 from vlreward.flow.train import evaluate as only_evaluate
@@ -284,10 +284,3 @@ def test_a_target_that_no_sample_has_is_refused(config_text, tmp_path):
     path.write_text(config_text.replace("{kind: tests/flow/brightness.py:Brightness}", "{kind: ocr_match}"))
     with pytest.raises(ConfigError, match=r"rewards\.0\.kind: 'ocr_match' needs 'target\.text', which no sample of `data` has"):
         main(str(path), [], False, False)
-
-
-def test_a_launch_in_several_processes_is_refused(config_text, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    (tmp_path / "run.yaml").write_text(config_text)
-    with pytest.raises(UserError, match="launched in 2"):
-        main(str(tmp_path / "run.yaml"), [], False, False)

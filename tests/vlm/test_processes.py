@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
-import yaml
-from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+from processes import SHARDED, in_two_processes, launched
 from safetensors.torch import load_file
 
-from vlreward.config import resolved
 from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
 from vlreward.run import RunFolder
 from vlreward.types import Sample
 from vlreward.vlm import sharded
-from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.train import train
 
 REWARD = """
@@ -45,22 +36,6 @@ class ByMember(Reward):
             scores.append(0.5 if rollout.sample.id in self.dull else (rollout.group * 7 + place * 5) % 11 / 11)
         return RewardOutput(scores=torch.tensor(scores, dtype=torch.float64))
 """
-
-
-def in_two_processes(
-    config: TrainVLM, tmp_path: Path, program: Sequence[str] = ("-m", "vlreward.cli"),
-    environment: Mapping[str, str] = MappingProxyType({}), more: Sequence[str] = (),
-) -> tuple[RunFolder, subprocess.CompletedProcess]:  # fmt: skip
-    """The same run once more, launched in two processes on the CPU."""
-    file = tmp_path / "two.yaml"
-    file.write_text(yaml.safe_dump(resolved(config)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *program]
-    done = subprocess.run(
-        [*launch, "train-vlm", str(file), "run.name=two", *more], capture_output=True, text=True, timeout=280, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd()), **environment},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-6000:]
-    return RunFolder(tmp_path / "two", config.run), done
 
 
 def same_steps(one: RunFolder, two: RunFolder, weights: str = "model.safetensors") -> None:
@@ -94,22 +69,13 @@ def test_two_processes_take_the_steps_of_one_and_write_one_folder(small, tmp_pat
         trl={"top_k": 1, "beta": 0.05, "optim": "sgd"}, optim={"lr": 0.03, "steps": 3, "save_every": 2}, eval={"data": held_out}, logged=2,
     )  # fmt: skip
     one = train(config)
-    two, done = in_two_processes(config, tmp_path)
+    two, done = in_two_processes("train-vlm", config, tmp_path)
     same_steps(one, two)
     assert max(row["sampled_groups"] for row in one.read("metrics.jsonl")) > 5
     assert one.read("evaluation_before.jsonl") == two.read("evaluation_before.jsonl")
     assert len(two.read("rollouts.jsonl")) == 3 * 2 + 2 * 4
     assert {path.name for path in (tmp_path / "two" / "checkpoints" / "step-000003").iterdir()} >= {"rollouts-0.pt", "rollouts-1.pt"}
     assert done.stderr.count("train: 3 to do") == done.stdout.count("report: ") == 1, "only the first process speaks"
-
-
-def launched(name: str) -> tuple[Any, dict[str, str]]:
-    """The options of `accelerate launch --config_file`, and what it tells the processes."""
-    args = launch_command_parser().parse_args(["--config_file", f"configs/accelerate/{name}.yaml", "program"])
-    args, _, _ = _validate_launch_command(args)
-    args.deepspeed_fields_from_accelerate_config = ""
-    made = prepare_deepspeed_cmd_env(args)[1] if args.use_deepspeed else prepare_multi_gpu_env(args)
-    return args, {name: value for name, value in made.items() if os.environ.get(name) != value}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +132,6 @@ def test_two_processes_that_share_the_weights_take_the_steps_of_one(small, tmp_p
         optim={"lr": 0.03, "steps": 2}, eval={"data": held_out},
     )  # fmt: skip
     one = train(config)
-    program = [str(Path(__file__).parent / "fsdp_on_cpu.py")]
-    two, _ = in_two_processes(config, tmp_path, program, launched("fsdp2")[1])
+    two, _ = in_two_processes("train-vlm", config, tmp_path, SHARDED, launched("fsdp2")[1])
     same_steps(one, two, "adapter_model.safetensors" if lora else "model.safetensors")
     assert one.read("evaluation_after.jsonl") == two.read("evaluation_after.jsonl")

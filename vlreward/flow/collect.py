@@ -61,11 +61,34 @@ class Batch:
     """Where the plan restarts: [B,*] the clean end of x with a velocity, which carries gradient."""
     reward: Callable[[torch.Tensor], torch.Tensor] | None = None
     """Where the plan restarts: [B] float64 reward of clean ends [B,*], which carries gradient; NaN where there is none."""
+    share: float = 1.0
+    """Of its own size in the update's mean: 0 of a batch that only keeps this process in step with the others."""
 
     @property
     def straight(self) -> torch.Tensor:
         """[B,*] the velocity that leads from x to x_next in a straight line; eps - x0 of a renoised rollout."""
         return (self.x - self.x_next) / wide(self.s - self.s_next, self.x)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one of several processes samples of an epoch."""
+
+    places: list[int]
+    """Its micro-batches."""
+    process: int
+    processes: int
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What several processes sample together."""
+
+    part: Part
+    """This one's."""
+    rollouts: list[Rollout]
+    """Of all processes, without their pictures."""
+    keys: list[tuple[int, int, int]]
 
 
 @dataclass
@@ -93,6 +116,13 @@ class Collected:
     """[B] bool: the rollouts that have a reward; none is all of them."""
     gains: list[RewardTable] = field(default_factory=list)
     """What each trained step gained, where the objective's `score` asks for that."""
+    shared: Shared | None = None
+    """None where one process samples everything."""
+
+    @property
+    def size(self) -> int:
+        """Rollouts in a micro-batch that was sampled."""
+        return max(len(part.x0) for part in self.parts)
 
     @property
     def group_B(self) -> torch.Tensor:
@@ -115,7 +145,7 @@ class Collected:
 
     def layout(self, count: int = 1) -> list[list[int]]:
         """The rollouts of each micro-batch that is trained on; a multiple of `count` micro-batches, unless units are fewer."""
-        size = len(self.parts[0].x0)
+        size = self.size
         if self.units is None:
             return [list(range(part * size, (part + 1) * size)) for part in range(len(self.parts))]
         most = max(1, size // max(map(len, self.units), default=1))
@@ -141,19 +171,22 @@ class Collected:
         """
         assert len(self.parts) % count == 0, f"{len(self.parts)} micro-batches cannot be shared among {count} updates"
         layout = self.layout(count)
-        order = torch.randperm(len(layout), generator=generator).tolist()
-        for u in range(count):
-            mine = order[len(order) * u // count : len(order) * (u + 1) // count]
-            if self.judged_B is not None and not any(self.judged_B[layout[part]].any() for part in mine):
+        process, processes = (self.shared.part.process, self.shared.part.processes) if self.shared else (0, 1)
+        for visited in visits(len(layout), count, generator):
+            if self.judged_B is not None and not any(self.judged_B[layout[part]].any() for part in visited):
                 yield []
                 continue
-            items = [(layout[part], j) for part in mine for j in range(self.plan.trained)]
+            most = -(-len(visited) // processes)
+            mine = visited[process::processes]
+            share = len(mine) and most * processes / len(visited)
+            filled = [(part, share) for part in mine] + [(part, 0.0) for part in visited[:1] * (most - len(mine))]
+            items = [(layout[part], j, share) for part, share in filled for j in range(self.plan.trained)]
             yield [self._batch(*items[k]) for k in torch.randperm(len(items), generator=generator).tolist()]
 
-    def _batch(self, rows: list[int], j: int) -> Batch:
+    def _batch(self, rows: list[int], j: int, share: float = 1.0) -> Batch:
         assert self.advantage_BS is not None, "credit comes before updates"
         assert self.weight_BS is not None, "credit sets weights too"
-        plan, size = self.plan, len(self.parts[0].x0)
+        plan, size = self.plan, self.size
         x0 = torch.stack([self.parts[row // size].x0[row % size] for row in rows])
         device, count = x0.device, len(rows)
         prompts = [self.rollouts[row].sample.prompt for row in rows]
@@ -190,12 +223,13 @@ class Collected:
             weight=self.weight_BS[rows, j].float().to(device),
             group=self.group_B[rows].to(device),
             targets=[self.rollouts[row].sample.target for row in rows],
+            share=share,
             **more,
         )
 
     def _stored(self, name: str, rows: Sequence[int], j: int) -> torch.Tensor:
         """[B,...] what the trajectories hold under a name, of these rollouts at their trained step j."""
-        size = len(self.parts[0].x0)
+        size = self.size
         return torch.stack([getattr(self.parts[row // size], name)[row % size, j] for row in rows])
 
     def reward(self, rows: Sequence[int], x0: torch.Tensor) -> torch.Tensor:
@@ -217,6 +251,12 @@ class Collected:
         return out
 
 
+def visits(number: int, updates: int, generator: torch.Generator) -> list[list[int]]:
+    """The micro-batches, of a number of them, that each update learns from, in random order."""
+    order = torch.randperm(number, generator=generator).tolist()
+    return [order[number * u // updates : number * (u + 1) // updates] for u in range(updates)]
+
+
 def visual(made: torch.Tensor) -> Picture | Clip:
     """A decoded [3,H,W] or [F,3,H,W] as what rewards judge."""
     return Picture(made) if made.ndim == 3 else Clip(made)
@@ -225,13 +265,14 @@ def visual(made: torch.Tensor) -> Picture | Clip:
 @torch.no_grad()
 def collect(
     bind: Bind, decode: Decode, plan: Plan, shape: Sequence[int], samples: Sequence[Sample], noise: Noise, *,
-    epoch: int, size: int, micro_batch: int, device: str = "cpu", done: Callable[[list[Rollout]], None] = lambda rollouts: None,
+    epoch: int, size: int, micro_batch: int, device: str = "cpu", part: Part | None = None,
+    done: Callable[[list[Rollout]], None] = lambda rollouts: None,
 ) -> Collected:  # fmt: skip
     """`size` rollouts of each sample, which makes a group; group ids count on over epochs.
 
     Rows are laid into micro-batches in an order that follows from seed and epoch, so that each holds a mixture of groups, or whole ones
     where the plan branches. Their noise is keyed by group and member: no rollout depends on the order. `done` hears of each finished
-    micro-batch while the next is sampled.
+    micro-batch while the next is sampled. `part`: only its micro-batches, whose number the others' can be put beside.
     """
     rows = [(group, member) for group in range(len(samples)) for member in range(size)]
     assert len(rows) % micro_batch == 0, f"{len(rows)} rollouts are not a multiple of the micro-batch {micro_batch}"
@@ -241,7 +282,13 @@ def collect(
     else:
         order = [group * size + m for group in torch.randperm(len(samples), generator=generator).tolist() for m in range(size)]
     collected = Collected(plan=plan, rollouts=[], parts=[], noise=noise, bind=bind, decode=decode, keys=[])
+    if part is not None:
+        laid = [rows[k] for k in order]
+        everyone = [Rollout(sample=samples[group], group=epoch * len(samples) + group) for group, _ in laid]
+        collected.shared = Shared(part, everyone, [(epoch, group, member) for group, member in laid])
     for first in range(0, len(rows), micro_batch):
+        if part is not None and first // micro_batch not in part.places:
+            continue
         chosen = [rows[k] for k in order[first : first + micro_batch]]
         start = [(epoch, group, 0 if plan.share_noise else member, -1) for group, member in chosen]
 

@@ -8,7 +8,7 @@ import torch
 
 from vlreward.flow.collect import Bind, Decode, visual
 from vlreward.flow.kernels.ode import Ode
-from vlreward.flow.plan import Noise, Plan
+from vlreward.flow.plan import Noise, Plan, seed_of
 from vlreward.flow.rollout import rollout
 from vlreward.types import Rollout, Sample
 
@@ -24,15 +24,24 @@ def start(shape: Sequence[int], samples: Sequence[Sample], seed: int, members: S
     return Noise(seed).batch(shape, [("held out", sample.id, *([member] if member else [])) for sample, member in keys])
 
 
+def recipe(samples: Sequence[Sample], seed: int) -> list[dict[str, str | int]]:
+    """What any diffusers pipeline needs to start from the same noise: each sample's id, prompt, and the seed of its own torch.Generator."""
+    return [{"id": sample.id, "prompt": sample.prompt, "seed": seed_of(seed, "held out", sample.id)} for sample in samples]
+
+
 @torch.no_grad()
 def held_out(
     bind: Bind, decode: Decode, plan: Plan, shape: Sequence[int], samples: Sequence[Sample], *,
     seed: int, batch: int, device: str = "cpu", each: int = 1, done: Callable[[list[Rollout]], None] = lambda rollouts: None,
+    share: Callable[[list[int]], list[int]] = lambda batches: batches,
 ) -> list[Rollout]:  # fmt: skip
-    """`each` pictures per sample, side by side; `done` hears of each batch. The last is filled up, so that all passes have one shape."""
+    """`each` pictures per sample, side by side; `done` hears of each batch. The last is filled up, so that all passes have one shape.
+
+    `share` chooses some of the batches, each given as its first picture's number.
+    """
     rollouts: list[Rollout] = []
     rows = [(group, member) for group in range(len(samples)) for member in range(each)]
-    for first in range(0, len(rows), batch):
+    for first in share(list(range(0, len(rows), batch))):
         chosen = rows[first : first + batch]
         filled = chosen + [chosen[-1]] * (batch - len(chosen))
         asked, members = [samples[group] for group, _ in filled], [member for _, member in filled]

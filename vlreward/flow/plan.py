@@ -70,10 +70,14 @@ class Plan:
         return len(self.train) + self.renoised + (self.restart is not None)
 
 
+def seed_of(*key: int | str) -> int:
+    """A seed of 63 bits that depends on the key alone."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") >> 1
+
+
 def seeded(*key: int | str) -> torch.Generator:
     """A CPU generator that depends on the key alone."""
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return torch.Generator().manual_seed(seed_of(*key))
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import nn
+
+from vlreward.pieces import apart, full, in_pieces, like
 
 PREFIX = "policy_"
 """Leads an adapter's name, since peft keeps adapters as attributes of modules, which have a `train` of their own."""
@@ -19,20 +21,23 @@ class Policies:
     `train` must be in the network already (as the adapter `policy_train`, or the network itself).
     """
 
-    def __init__(self, net: nn.Module, names: Iterable[str] = ()):
+    def __init__(self, net: nn.Module, names: Iterable[str] = (), divide: Callable[[nn.Module], None] = lambda net: None):
+        """`divide` may lay the weights in pieces over several processes; it gets the network once all adapters are in it."""
         self.net = net
         self.lora = f"{PREFIX}train" in getattr(net, "peft_config", {})
         self._snapshots: dict[str, dict[str, torch.Tensor]] = {}
         self._active = "train"
-        for name in sorted(set(names) - {"train"}):
-            if not self.lora:
-                self._snapshots[name] = {key: weight.detach().clone() for key, weight in self.weights("train").items()}
-            elif name != "base":
+        others = sorted(set(names) - {"train"})
+        for name in others if self.lora else ():
+            if name != "base":
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", message="Already found a `peft_config`")
                     net.add_adapter(net.peft_config[f"{PREFIX}train"], adapter_name=PREFIX + name)  # type: ignore[operator, index]
                 net.set_adapter(f"{PREFIX}train")  # type: ignore[operator]
                 self.update(name)
+        divide(net)
+        for name in others if not self.lora else ():
+            self._snapshots[name] = {key: weight.detach().clone() for key, weight in self.weights("train").items()}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,8 +95,19 @@ class Policies:
             self.net.set_adapter(f"{PREFIX}train")  # type: ignore[operator]
 
     def _swap(self, name: str) -> None:
-        """Exchange storage, not values: a graph that was recorded with the live weights stays valid for its backward pass."""
+        """Exchange storage, not values: a graph that was recorded with the live weights stays valid for its backward pass.
+
+        FSDP2 puts weights together from storage of its own, and does so again for a backward pass: there values change places.
+        """
         snapshot = self._snapshots[name]
+        if in_pieces(self.net):
+            apart(self.net)
+            with torch.no_grad():
+                for key, weight in self.weights("train").items():
+                    live = weight.clone()
+                    weight.copy_(snapshot[key])
+                    snapshot[key].copy_(live)
+            return
         for key, weight in self.weights("train").items():
             weight.data, snapshot[key] = snapshot[key], weight.data
 
@@ -104,10 +120,16 @@ class Policies:
         for key, weight in self.weights(name).items():
             weight.lerp_(live[key], 1 - decay) if decay else weight.copy_(live[key])
 
+    @property
+    def num_bytes(self) -> int:
+        """That named weights besides `train` take in this process."""
+        kept = (name for name in self.names if not (self.lora and name == "base"))
+        return sum(weight.nbytes for name in kept for weight in self.weights(name).values())
+
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Everything that training changes: 'name/parameter' -> tensor on the CPU."""
         kept = ("train", *(name for name in self.names if not (self.lora and name == "base")))
-        return {f"{name}/{key}": w.detach().cpu().contiguous() for name in kept for key, w in self.weights(name).items()}
+        return {f"{name}/{key}": full(w.detach()).cpu().contiguous() for name in kept for key, w in self.weights(name).items()}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
@@ -117,4 +139,4 @@ class Policies:
         for name in ("train", *self.names):
             for key, weight in self.weights(name).items():
                 if f"{name}/{key}" in state:
-                    weight.copy_(state[f"{name}/{key}"])
+                    weight.copy_(like(state[f"{name}/{key}"], weight))

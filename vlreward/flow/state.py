@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,16 +14,33 @@ from safetensors.torch import load_file, save_file
 
 from vlreward.flow.objectives.base import Objective
 from vlreward.flow.policies import Policies
+from vlreward.pieces import full, like
+from vlreward.run import rank
 from vlreward.types import TrainState
 
+REMEMBERED = "rewards-{}.json"
+"""By process."""
 
-def save(folder: Path, state: TrainState, policies: Policies, optimizer: torch.optim.Optimizer, objective: Objective) -> None:
-    """Into an empty folder: policies.safetensors (every named weight) and training.pt (optimiser, objective, counters, random states)."""
-    save_file(policies.state_dict(), folder / "policies.safetensors")
+
+def save(
+    folder: Path, state: TrainState, policies: Policies, optimizer: torch.optim.Optimizer, objective: Objective,
+    memory: Sequence[Mapping[str, float]],
+) -> None:  # fmt: skip
+    """Into an empty folder: policies.safetensors (every named weight), training.pt (optimiser, objective, counters, random states), and
+    for each process what its rewards remember. Weights that lie in pieces are saved whole, by the first process, so all must call this."""
+    weights, moments = policies.state_dict(), optimizer.state_dict()
+    moments["state"] = {
+        i: {name: full(value).cpu() if isinstance(value, torch.Tensor) else value for name, value in row.items()}
+        for i, row in moments["state"].items()
+    }
+    (folder / REMEMBERED.format(rank())).write_text(json.dumps(memory))
+    if rank():
+        return
+    save_file(weights, folder / "policies.safetensors")
     name, keys, *rest = np.random.get_state()
     record = {
         "state": asdict(state),
-        "optimizer": optimizer.state_dict(),
+        "optimizer": moments,
         "objective": objective.state_dict(),
         "torch": torch.get_rng_state(),
         "python": random.getstate(),
@@ -32,12 +51,21 @@ def save(folder: Path, state: TrainState, policies: Policies, optimizer: torch.o
     torch.save(record, folder / "training.pt")
 
 
-def restore(folder: Path, policies: Policies, optimizer: torch.optim.Optimizer, objective: Objective) -> TrainState:
-    """Put everything back in place; the state that was saved."""
+def restore(
+    folder: Path, policies: Policies, optimizer: torch.optim.Optimizer, objective: Objective,
+    recall: Callable[[Sequence[Mapping[str, float]]], None],
+) -> TrainState:  # fmt: skip
+    """Put everything back in place; the state that was saved. The number of processes may be another."""
     policies.load_state_dict(load_file(folder / "policies.safetensors"))
     record = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for i, row in record["optimizer"]["state"].items():
+        row.update({name: like(value, weights[i]) for name, value in row.items() if getattr(value, "shape", None) == weights[i].shape})
     optimizer.load_state_dict(record["optimizer"])
     objective.load_state_dict(record["objective"])
+    remembered = folder / REMEMBERED.format(rank())
+    if remembered.is_file():
+        recall(json.loads(remembered.read_text()))
     torch.set_rng_state(record["torch"])
     random.setstate(record["python"])
     name, keys, *rest = record["numpy"]

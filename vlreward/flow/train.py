@@ -12,9 +12,10 @@ import torch
 from vlreward.errors import ConfigError
 from vlreward.flow.config import Align
 from vlreward.flow.given import singly
+from vlreward.flow.processes import Processes
 from vlreward.flow.steered import steered
 from vlreward.flow.trainer import Trainer
-from vlreward.run import RunFolder, one_process, quiet
+from vlreward.run import RunFolder, quiet
 from vlreward.statistics import gains
 
 
@@ -44,12 +45,12 @@ def train(config: Align, resume: bool = False, fresh: bool = False) -> RunFolder
 @contextlib.contextmanager
 def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[Trainer]:
     """A trainer in its run folder, whose status says how it ended."""
-    one_process("align")
     device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'", "device")
     if command == "align" and config.eval and config.eval.steer:
         raise ConfigError("is for `vlreward eval`; a training is measured on plain pictures, so remove it", "eval.steer")
+    processes = Processes(device)
     samples = config.data.samples()
     held_out = config.eval.data.samples() if config.eval else []
     alone = singly(samples) if config.group.pictures == "given" else samples
@@ -58,7 +59,7 @@ def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[
     folder = RunFolder.open(config.run, command, config, resume, fresh)
     try:
         with quiet("transformers", "diffusers"):
-            trainer = Trainer(config, folder, samples, held_out, device)
+            trainer = Trainer(config, folder, samples, held_out, processes)
             try:
                 yield trainer
             except BaseException:

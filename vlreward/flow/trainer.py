@@ -13,17 +13,19 @@ import torch
 from vlreward.advantages.base import dead_fraction
 from vlreward.flow import evaluate, state, watch
 from vlreward.flow.ahead import Ahead
-from vlreward.flow.collect import Collected, collect
+from vlreward.flow.collect import Collected, Part, collect
 from vlreward.flow.config import Align, Evaluation
 from vlreward.flow.given import given
 from vlreward.flow.math import sigmas
 from vlreward.flow.models.base import Embeddings, guided
 from vlreward.flow.plan import Noise, Plan, seeded
 from vlreward.flow.policies import Policies
+from vlreward.flow.processes import Processes
 from vlreward.flow.rollout import Velocity
+from vlreward.pieces import full, saved_whole, whole
 from vlreward.rewards.composite import Composite
 from vlreward.rewards.judges import Judges
-from vlreward.run import Progress, RunFolder, seed_everything
+from vlreward.run import Progress, RunFolder, meet, seed_everything
 from vlreward.statistics import gains
 from vlreward.types import RewardTable, Rollout, Sample, TrainState
 
@@ -34,12 +36,14 @@ LOGGED = 2
 class Trainer:
     """Holds what a run needs; `fit` runs it to the end. `train` and `held_out` are the samples of the two sources."""
 
-    def __init__(self, config: Align, folder: RunFolder, train: Sequence[Sample], held_out: Sequence[Sample], device: str):
-        self.config, self.folder, self.samples, self.held_out, self.device = config, folder, train, held_out, device
+    def __init__(self, config: Align, folder: RunFolder, train: Sequence[Sample], held_out: Sequence[Sample], processes: Processes):
+        self.config, self.folder, self.samples, self.held_out = config, folder, train, held_out
+        self.processes, self.device = processes, processes.device
+        processes.check(config)
         seed_everything(config.run.seed)
         self.model = config.generator
-        self.model.load(device)
-        config.rewards.load(device)
+        self.model.load(self.device)
+        config.rewards.load(self.device)
         self.judges = Judges(config.judge_seconds, all_apart=True)
         self.state = TrainState()
         self.noise = Noise(config.run.seed)
@@ -49,8 +53,8 @@ class Trainer:
             self.model.drop_encoders()
         self.grid = config.sampler.sigmas(self.model.schedule(config.sampler.schedule.steps))
         names = config.objective.policies | ({"ema"} if config.optim.ema else set())
-        self.policies = Policies(self.model.net, names)
-        config.objective.prepare(self.model.shape(), lambda prompts: self.embeddings(prompts, device), device, config.run.seed)
+        self.policies = Policies(self.model.net, names, processes.divide)
+        config.objective.prepare(self.model.shape(), lambda prompts: self.embeddings(prompts, self.device), self.device, config.run.seed)
         self.weights = [weight for weight in self.model.net.parameters() if weight.requires_grad]
         optim = config.optim
         self.optimizer = torch.optim.AdamW(self.weights, lr=optim.lr, weight_decay=optim.weight_decay)
@@ -60,10 +64,12 @@ class Trainer:
         """Evaluate, train, evaluate again, and write what it came to. Goes on from the newest checkpoint where there is one."""
         config, found = self.config, self.folder.latest()
         if found:
-            self.state = state.restore(found[1], self.policies, self.optimizer, config.objective)
+            self.state = state.restore(found[1], self.policies, self.optimizer, config.objective, config.rewards.recall)
         self.folder.rewind(self.state.step if found else -1)
+        meet()
         self.logged: list[dict[str, float]] = self.folder.read("metrics.jsonl")
-        self.check()
+        if self.state.step < config.optim.epochs:
+            self.check()
         if config.eval and self.state.step == 0:
             self.evaluate("before", "train")
         with Progress("align", config.optim.epochs, self.state.step) as progress:
@@ -76,9 +82,11 @@ class Trainer:
                 if self.state.step % config.save_every == 0 or self.state.step == config.optim.epochs or self.hacked():
                     self.save()
                 progress.advance(reward=figures.get("reward/total", float("nan")))
-        with self.policies.use(self.evaluated):
-            self.model.export(self.folder.path / ("lora" if self.policies.lora else "transformer"))
-        config.objective.export(self.folder.path)
+        with self.policies.use(self.evaluated), saved_whole(self.model.net):
+            if not self.processes.rank:
+                self.model.export(self.folder.path / ("lora" if self.policies.lora else "transformer"))
+        if not self.processes.rank:
+            config.objective.export(self.folder.path)
         summary: dict = {"command": "align", "seconds": self.seconds, "steps": self.state.step}
         if why := self.hacked():
             summary["stopped"] = why
@@ -86,7 +94,8 @@ class Trainer:
                 self.folder.notice(self.state.step, "hacking", why)
         if config.eval:
             self.evaluate("after", self.evaluated)
-            summary["held_out"] = gains(*(self.folder.read(f"evaluation_{phase}.jsonl") for phase in ("before", "after")))
+            if not self.processes.rank:
+                summary["held_out"] = gains(*(self.folder.read(f"evaluation_{phase}.jsonl") for phase in ("before", "after")))
             summary["seconds"] = self.seconds
         self.folder.summary(summary)
 
@@ -97,12 +106,14 @@ class Trainer:
         self.reward_calls = 0
         plan = objective.plan(config.sampler, self.grid, epoch, config.run.seed)
         samples = self.take(self.state.cursor, config.group.groups)
-        ahead = Ahead(config.group.known or config.rewards, self.judges, self.device)
-        with self.timed("rollout", figures):
-            collected = self.collect(plan, samples, epoch, config.group.size, made=ahead.begin)
+        ahead = Ahead(config.group.known or config.rewards, self.judges, self.processes)
+        with self.timed("rollout", figures), whole(self.model.net):
+            collected = self.collect(plan, samples, epoch, config.group.size, made=ahead.begin, part=self.processes.part(config, epoch))
         collected.judge = self.judge if objective.needs_gradient else None
-        with self.timed("reward", figures):
+        with self.timed("reward", figures), whole(self.model.net):
             table = objective.score(collected, lambda rollouts: self.score(rollouts, ahead, collected))
+            seen = [glance for part in self.processes.gather(watch.glances(collected.rollouts)) for glance in part]
+            table = self.processes.join(collected, table)
         judged = table
         if config.control == "shuffle_rewards":
             order = torch.randperm(len(table.scores), generator=seeded(config.run.seed, "control", epoch))
@@ -111,16 +122,22 @@ class Trainer:
         collected.judged_B = ~judged.total.isnan()
         objective.credit(collected, judged, config.advantage)
         objective.choose(collected, judged)
+        self.processes.lay_open(collected)
         with self.timed("update", figures):
             figures |= self.update(collected, epoch)
         if collected.judged_B.any():
             objective.after_epoch(self.policies, epoch)
         self.state.step, self.state.cursor = epoch + 1, self.state.cursor + len(samples)
-        figures |= watch.reward_figures(table) | objective.figures() | {"reward_calls": float(self.reward_calls)}
+        asked = float(sum(self.processes.gather(self.reward_calls)))
+        figures |= watch.reward_figures(table) | objective.figures() | {"reward_calls": asked}
         figures |= {"dead_fraction": dead_fraction(table, collected.group_B), "on_policy": float(config.optim.updates == 1)}
-        figures |= {"diversity": watch.diversity(collected.rollouts), "saturation": watch.saturation(collected.rollouts)}
+        figures |= {"diversity": watch.diversity(seen), "saturation": watch.saturation(seen)}
         order = table.total.nan_to_num(nan=-float("inf")).argsort(descending=True, stable=True).tolist()
-        self.folder.rollouts("train", self.state.step, collected.rollouts, table, order[:LOGGED] + order[-LOGGED:])
+        logged = order[:LOGGED] + order[-LOGGED:]
+        pictures = {row: collected.rollouts[row] for row in logged if collected.rollouts[row].made is not None}
+        pictures = {row: rollout for part in self.processes.hand_over(pictures) for row, rollout in part.items()}
+        rollouts = [pictures.get(row, rollout) for row, rollout in enumerate(collected.rollouts)]
+        self.folder.rollouts("train", self.state.step, rollouts, table, logged if pictures else [])
         return figures
 
     def hacked(self) -> str | None:
@@ -129,7 +146,7 @@ class Trainer:
 
     def collect(
         self, plan: Plan, samples: Sequence[Sample], epoch: int, size: int, micro_batch: int | None = None,
-        made: Callable[[list[Rollout]], None] = lambda rollouts: None,
+        made: Callable[[list[Rollout]], None] = lambda rollouts: None, part: Part | None = None,
     ) -> Collected:  # fmt: skip
         """Rollouts of these samples, of which `made` hears a micro-batch at a time; or their own pictures in their place."""
         if self.config.group.pictures == "given":
@@ -140,7 +157,7 @@ class Trainer:
             )  # fmt: skip
         return collect(
             lambda prompts: self.bind(prompts, plan.guidance), self.model.decode, plan, self.model.shape(), samples, self.noise,
-            epoch=epoch, size=size, micro_batch=micro_batch or self.config.group.micro_batch, device=self.device, done=made,
+            epoch=epoch, size=size, micro_batch=micro_batch or self.config.group.micro_batch, device=self.device, done=made, part=part,
         )  # fmt: skip
 
     def score(self, rollouts: Sequence[Rollout], ahead: Ahead, collected: Collected) -> RewardTable:
@@ -163,11 +180,12 @@ class Trainer:
             self.optimizer.zero_grad()
             for batch in batches:
                 loss = self.config.objective.loss(self.bind(batch.prompts, guidance), batch)
-                (loss.value / len(batches)).backward()
+                (loss.value * batch.share / len(batches)).backward()
                 own = watch.by_step(batch, collected.plan, loss, gradient.take() * len(batches))
-                for name, value in {**loss.metrics, **own}.items():
+                for name, value in {**loss.metrics, **own}.items() if batch.share else ():
                     figures.setdefault(name, []).append(value)
-            norm = torch.nn.utils.clip_grad_norm_(self.weights, optim.grad_norm).item()
+            self.processes.average(self.model.net, self.weights)
+            norm = full(torch.nn.utils.clip_grad_norm_(self.weights, optim.grad_norm)).item()
             figures.setdefault("grad_norm", []).append(norm)
             usable = 0 < norm < float("inf")
             figures["skipped"].append(float(not usable))
@@ -180,6 +198,8 @@ class Trainer:
             if optim.ema:
                 self.policies.update("ema", min(optim.ema, (1 + done) / (10 + done)))
         gradient.remove()
+        everyone = self.processes.gather(figures)
+        figures = {name: [value for part in everyone for value in part.get(name, [])] for part in everyone for name in part}
         most = {"ratio/deviation": max}
         finite = {name: [v for v in values if v == v] for name, values in figures.items()}
         return {name: most[name](v) if name in most else sum(v) / len(v) for name, v in finite.items() if v}
@@ -231,19 +251,22 @@ class Trainer:
         block = self.config.eval
         assert isinstance(block, Evaluation), "there is nothing to evaluate on"
         plan = self.held_out_plan(policy)
-        ahead = Ahead(self.config.rewards, self.judges, self.device)
-        with Progress(f"evaluate {phase}", len(self.held_out) * block.pictures) as progress:
+        ahead = Ahead(self.config.rewards, self.judges, self.processes)
+        with Progress(f"evaluate {phase}", len(self.held_out) * block.pictures) as progress, whole(self.model.net):
 
             def made(rollouts: list[Rollout]) -> None:
                 ahead.begin(rollouts)
-                progress.advance(len(rollouts))
+                progress.advance(min(len(rollouts) * self.processes.count, progress.total - progress.done))
 
             rollouts = evaluate.held_out(
                 lambda prompts: self.bind(prompts, plan.guidance), self.model.decode, plan, self.model.shape(), self.held_out,
-                seed=block.seed, batch=block.batch, device=self.device, each=block.pictures, done=made,
+                seed=block.seed, batch=block.batch, device=self.device, each=block.pictures, done=made, share=self.processes.share,
             )  # fmt: skip
-            table = ahead.table(rollouts, rollouts)
+            rollouts, table = self.processes.collect_first(rollouts, ahead.table(rollouts, rollouts), block.batch)
+        if self.processes.rank:
+            return {}
         if not quiet:
+            self.folder.rows("held_out.jsonl", evaluate.recipe(self.held_out, block.seed))
             known = {row["id"] for row in self.folder.read("rollouts.jsonl") if row["phase"] == phase}
             self.folder.rollouts(phase, self.state.step, rollouts, table, [i for i, r in enumerate(rollouts) if r.sample.id not in known])
         self.folder.evaluation(phase, rollouts, table)
@@ -260,17 +283,19 @@ class Trainer:
         facts = watch.self_check(lambda prompts: self.bind(prompts, plan.guidance), collected)
         x0 = collected.parts[0].x0
         velocity = self.bind([rollout.sample.prompt for rollout in collected.rollouts], plan.guidance)
-        activations = watch.activations(lambda: velocity(x0, x0.new_ones(len(x0))), self.model.net.parameters())
+        with whole(self.model.net):
+            activations = watch.activations(lambda: velocity(x0, x0.new_ones(len(x0))), self.model.net.parameters())
         kept = int(watch.held(collected) * group.size * group.groups)
-        named = sum(weight.nbytes for name, weight in self.policies.state_dict().items() if not name.startswith("train/"))
-        memory = watch.memory(self.model.networks(), self.weights, named, activations, kept)
+        memory = watch.memory(self.model.networks(), self.weights, self.policies.num_bytes, activations, kept)
         count = sum(weight.numel() for weight in self.weights)
-        print(f"self-check: {facts or 'no ratio to check'}; {count:,} trained weights", file=sys.stderr)
-        print(f"{watch.geometry(group, optim, plan)}\n{memory}", file=sys.stderr)
+        if not self.processes.rank:
+            print(f"self-check: {facts or 'no ratio to check'}; {count:,} trained weights", file=sys.stderr)
+            print(f"{watch.geometry(group, optim, plan)}\n{memory}", file=sys.stderr)
 
     def save(self) -> None:
         with self.folder.checkpoint(self.state.step) as place:
-            state.save(place, replace(self.state, seconds=self.seconds), self.policies, self.optimizer, self.config.objective)
+            now = replace(self.state, seconds=self.seconds)
+            state.save(place, now, self.policies, self.optimizer, self.config.objective, self.config.rewards.memory)
 
     @contextlib.contextmanager
     def timed(self, stage: str, figures: dict[str, float]) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -13,13 +14,38 @@ from vlreward.flow.kernels.ode import Ode
 from vlreward.flow.plan import Plan
 from vlreward.types import Loss, RewardTable, Rollout
 
+SMALL = 64
+"""Pixels a side of what pictures are compared at."""
 
-def diversity(rollouts: Sequence[Rollout]) -> float:
-    """Mean distance of two pictures of one group, as root mean square over pixels in [0, 1]; falls towards 0 where a policy collapses."""
-    groups: dict[int, list[torch.Tensor]] = {}
+
+@dataclass(frozen=True)
+class Glance:
+    """What the monitors keep of one rollout's picture or clip."""
+
+    group: int
+    small: torch.Tensor
+    """[N] its pixels, averaged down to at most SMALL a side"""
+    saturation: float
+    """Mean difference between a pixel's largest and smallest channel"""
+
+
+def glances(rollouts: Sequence[Rollout]) -> list[Glance]:
+    """Of each rollout, which has a picture or clip."""
+    found = []
     for rollout in rollouts:
         assert rollout.made is not None, "a rollout of a generator has a picture"
-        groups.setdefault(rollout.group, []).append(rollout.made.tensor.flatten())
+        pixels = rollout.made.tensor
+        to = [min(SMALL, side) for side in pixels.shape[-2:]]
+        small = torch.nn.functional.adaptive_avg_pool2d(pixels, to) if to != list(pixels.shape[-2:]) else pixels
+        found.append(Glance(rollout.group, small.flatten(), (pixels.amax(-3) - pixels.amin(-3)).mean().item()))
+    return found
+
+
+def diversity(seen: Sequence[Glance]) -> float:
+    """Mean distance of two pictures of one group, as root mean square over pixels in [0, 1]; falls towards 0 where a policy collapses."""
+    groups: dict[int, list[torch.Tensor]] = {}
+    for glance in seen:
+        groups.setdefault(glance.group, []).append(glance.small)
     distances = []
     for members in groups.values():
         pixels = torch.stack(members)
@@ -27,10 +53,9 @@ def diversity(rollouts: Sequence[Rollout]) -> float:
     return torch.stack(distances).mean().item()
 
 
-def saturation(rollouts: Sequence[Rollout]) -> float:
-    """Mean difference between a pixel's largest and smallest channel, in [0, 1]; climbs where a policy learns garish colours."""
-    values = [r.made.tensor.amax(-3) - r.made.tensor.amin(-3) for r in rollouts if r.made is not None]
-    return torch.stack([value.mean() for value in values]).mean().item()
+def saturation(seen: Sequence[Glance]) -> float:
+    """Mean saturation of all pictures, in [0, 1]; climbs where a policy learns garish colours."""
+    return sum(glance.saturation for glance in seen) / len(seen)
 
 
 def reward_figures(table: RewardTable) -> dict[str, float]:
@@ -108,7 +133,7 @@ def geometry(group: Group, optim: Optim, plan: Plan) -> str:
 def memory(networks: Iterable[nn.Module], trained: Sequence[nn.Parameter], policies: int, activations: int, kept: int) -> str:
     """One line on what a run will hold: all in bytes, `policies` those of named weights, `activations` those of one forward pass with
     gradients, and `kept` the latents and pictures of an epoch. Rewards are not counted."""
-    own = {weight.data_ptr(): weight.nbytes for network in networks for weight in network.parameters()}
+    own = {id(weight): weight.nbytes for network in networks for weight in network.parameters()}
     learning = sum(3 * weight.nbytes for weight in trained)  # a gradient and AdamW's two moments
     parts = {
         "weights": sum(own.values()), "gradients and optimiser": learning, "named policies": policies,

@@ -1,7 +1,7 @@
 """What a run leaves behind, how far it has come, and the processes it has."""
 
 from vlreward.run.folder import KEPT_CHECKPOINTS, Run, RunFolder
-from vlreward.run.processes import environment, meet, one_process, quiet, rank, seed_everything, world
+from vlreward.run.processes import environment, meet, quiet, rank, seed_everything, world
 from vlreward.run.progress import Progress
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "RunFolder",
     "environment",
     "meet",
-    "one_process",
     "quiet",
     "rank",
     "seed_everything",

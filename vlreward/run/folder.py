@@ -6,6 +6,7 @@ runs/<name>/config.yaml        the resolved configuration
             notices.jsonl      what looks like cheating or a standstill, once a kind
             rollouts.jsonl     logged rollouts with scores, notes, errors and boxes; their pictures in media/
             evaluation_<phase>.jsonl   held-out scores, one row an answer
+            held_out.jsonl     prompts and seeds of a generator's held-out pictures: plain diffusers draws them again
             solve_rates.jsonl          the same before training, one row a sample, where each was answered several times
             checkpoints/step-000010/   everything the next step depends on
             summary.json, report.html  what it came to

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from vlreward import __version__
-from vlreward.errors import UserError
 
 PACKAGES = ("torch", "torchvision", "transformers", "trl", "diffusers", "peft", "accelerate", "open-clip-torch", "numpy", "pillow")
 
@@ -51,12 +50,6 @@ def meet() -> None:
         import torch.distributed
 
         torch.distributed.barrier()
-
-
-def one_process(command: str) -> None:
-    """Refuse a launch in several processes, which would each do the same work into one folder. Raises UserError."""
-    if world() > 1:
-        raise UserError(f"{command} runs in one process, but was launched in {world()}; start it without torchrun or accelerate launch")
 
 
 def seed_everything(seed: int) -> None:

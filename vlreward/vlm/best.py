@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlreward.pieces import whole
 from vlreward.run import meet, rank
 from vlreward.types import RewardTable, Rollout
-from vlreward.vlm.sharded import whole
 
 if TYPE_CHECKING:
     from vlreward.vlm.trainer import VLGRPOTrainer

@@ -2,42 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
-
-from torch.distributed.fsdp import FSDPModule
 
 from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
 from vlreward.types import Sample
 from vlreward.vlm.prompts import has_clip
-
-
-def in_pieces(model: Any) -> bool:
-    """Whether FSDP2 has divided a model."""
-    return any(isinstance(module, FSDPModule) for module in model.modules())
-
-
-@contextmanager
-def whole(model: Any) -> Iterator[None]:
-    """All weights of an FSDP2 model in every process, gathered once for many forward passes; any other model is left as it is.
-
-    Without it each token that is written gathers all weights again, and processes whose answers end earlier leave the others waiting.
-    """
-    parts: list[Any] = [module for module in model.modules() if isinstance(module, FSDPModule)]
-    groups = [group for part in parts for group in part._get_fsdp_state()._fsdp_param_groups]
-    usual = [group.post_forward_mesh_info for group in groups]
-    for part in parts:
-        part.set_reshard_after_forward(False, recurse=False)
-        part.unshard()
-    try:
-        yield
-    finally:
-        for group, info in zip(groups, usual, strict=True):
-            group.post_forward_mesh_info = info
-        for part in parts:
-            part.reshard()
 
 
 def check(accelerator: Any, samples: Sequence[Sample], turns: bool = False) -> None:

@@ -13,6 +13,7 @@ import torch
 from accelerate import PartialState
 
 from vlreward.errors import ConfigError
+from vlreward.pieces import whole
 from vlreward.run import Progress, RunFolder, meet, quiet, seed_everything, world
 from vlreward.statistics import gains
 from vlreward.types import RewardTable, Rollout
@@ -24,7 +25,6 @@ from vlreward.vlm.evaluate import answer
 from vlreward.vlm.first_pass import pass_figures, rates_file, solve_rates
 from vlreward.vlm.pair_config import TrainPairs
 from vlreward.vlm.settings import device
-from vlreward.vlm.sharded import whole
 from vlreward.vlm.stages import course
 from vlreward.vlm.trainer import VLGRPOTrainer
 

@@ -38,6 +38,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from vlreward import pieces
 from vlreward.advantages.base import dead_fraction
 from vlreward.advantages.segments import offsets_of
 from vlreward.errors import ConfigError
@@ -200,7 +201,7 @@ class VLGRPOTrainer(GRPOTrainer):
 
         model.generate = shared
         try:
-            with sharded.whole(model):
+            with pieces.whole(model):
                 return super()._generate_single_turn(prompt_ids, images, multimodal_fields, num_generations, has_tool_images)
         finally:
             restore()
@@ -321,7 +322,7 @@ class VLGRPOTrainer(GRPOTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         policy: Any = model if model is not None else self.model
-        if self.config.policy.lora or sharded.in_pieces(policy):
+        if self.config.policy.lora or pieces.in_pieces(policy):
             super()._load_from_checkpoint(resume_from_checkpoint, policy)
         else:
             read_whole(policy, resume_from_checkpoint)

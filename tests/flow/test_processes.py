@@ -1,0 +1,131 @@
+"""Two processes on the CPU take the steps of one: the same rollouts, the same updates, one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from processes import SHARDED, in_two_processes, launched
+from safetensors.torch import load_file
+
+from vlreward.config import load
+from vlreward.errors import ConfigError
+from vlreward.flow.collect import visits
+from vlreward.flow.config import Align
+from vlreward.flow.processes import Processes
+from vlreward.flow.train import train
+from vlreward.run import RunFolder
+
+GRPO = "objective: {kind: flow_grpo, clip: 1.0e-3, beta: 0.01}"
+MORE = ("group.groups=4", "group.micro_batch=4", "optim.updates=2", "optim.epochs=2")
+ALIKE = ("reward/total", "dead_fraction", "diversity", "saturation", "grad_norm", "loss/policy", "ratio/deviation", "broken")
+
+
+@pytest.fixture
+def small(config_text, tmp_path):
+    def made(objective: str = GRPO, *overrides: str) -> Align:
+        path = tmp_path / "run.yaml"
+        path.write_text(config_text.replace(GRPO, objective).replace("Brightness}", "Brightness, break_above: 0.46}"))
+        return load(path, ["run.name=one", f"run.folder={tmp_path}", *MORE, *overrides], Align)[0]
+
+    return made
+
+
+def movable(name: str) -> bool:
+    """Weights that training changes, and that start at 0 where the base is not saved beside them."""
+    return name.startswith("train/") and "lora_A" not in name
+
+
+def same(one: RunFolder, two: RunFolder) -> None:
+    """Pictures bit by bit before the first update; figures and weights far closer than the weights moved."""
+    assert one.read("evaluation_before.jsonl") == two.read("evaluation_before.jsonl")
+    rows = [folder.read("rollouts.jsonl") for folder in (one, two)]
+    early = [[(row["id"], row["total"], row["picture"]) for row in part if row["phase"] == "train" and row["step"] == 1] for part in rows]
+    assert early[0] == early[1]
+    assert all((folder.path / row["picture"]).is_file() for folder, part in zip((one, two), rows, strict=True) for row in part)
+    for a, b in zip(one.read("metrics.jsonl"), two.read("metrics.jsonl"), strict=True):
+        for name in ALIKE:
+            assert a.get(name, 0.0) == pytest.approx(b.get(name, 0.0), rel=2e-3, abs=2e-5), name
+    first, second = (load_file(folder.latest()[1] / "policies.safetensors") for folder in (one, two))  # type: ignore[index]
+    assert first.keys() == second.keys()
+    moved = max(float((value - first.get(f"base/{name[6:]}", 0)).abs().max()) for name, value in first.items() if movable(name))
+    assert moved > 1e-4
+    assert max(float((value - second[name]).abs().max()) for name, value in first.items()) < 2e-2 * moved
+    exported = [load_file(next(folder.path.glob("*/*.safetensors"))) for folder in (one, two)]
+    assert exported[0].keys() == exported[1].keys()
+    assert all(float((value - exported[1][name]).abs().max()) < 2e-2 * moved for name, value in exported[0].items())
+
+
+def forget_the_end(folder: RunFolder) -> Path:
+    """Take a finished run back to its first checkpoint; the last one, which lies aside now."""
+    step, place = folder.latest() or (0, folder.path)
+    assert step == 2
+    aside = folder.path / "the-end"
+    place.rename(aside)
+    return aside
+
+
+def test_two_processes_take_the_steps_of_one_and_write_one_folder(small, tmp_path):
+    """With two updates an epoch, averaged weights, and rollouts whose judge breaks; one process goes on where two have stopped."""
+    config = small()
+    one = train(config)
+    two, done = in_two_processes("align", config, tmp_path)
+    same(one, two)
+    assert 0 < one.read("metrics.jsonl")[0]["broken"] < 16
+    assert done.stderr.count("align: 2 to do") == done.stdout.count("report: ") == 1, "only the first process speaks"
+    assert done.stderr.count("self-check") == 1
+    forget_the_end(two)
+    train(load(tmp_path / "two.yaml", ["run.name=two"], Align)[0], resume=True)
+    same(one, two)
+
+
+def test_shares_of_an_update_add_up_to_all_of_it_whoever_takes_them(small):
+    """Also where rows were laid into fewer micro-batches than there are processes."""
+    config = small()
+    updates = visits(4, 2, torch.Generator().manual_seed(0))
+    assert sorted(place for update in updates for place in update) == [0, 1, 2, 3]
+    parts = []
+    for rank in range(2):
+        one = object.__new__(Processes)
+        one.count, one.rank = 2, rank
+        part = one.part(config, 0)
+        assert part is not None
+        parts.append(part.places)
+    assert sorted(parts[0] + parts[1]) == [0, 1, 2, 3]
+
+
+def test_more_processes_than_an_update_has_micro_batches_are_refused(small):
+    three = object.__new__(Processes)
+    three.count, three.rank = 3, 0
+    with pytest.raises(ConfigError, match="makes 2 micro-batches an update; 3 processes need a multiple of 3") as error:
+        three.check(small())
+    assert error.value.key == "group.micro_batch"
+
+
+@pytest.mark.parametrize(
+    ("objective", "more"),
+    [
+        ("objective: {kind: crd, refresh: 1, beta: 0.1}", ()),
+        pytest.param("objective: {kind: nft, beta: 0.1}", ("generator.lora=0",), marks=pytest.mark.slow),
+        pytest.param("objective: {kind: flow_grpo, clip: 1.0e-3, best_worst: 2}", (), marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_that_share_the_weights_take_the_steps_of_one(small, tmp_path, objective, more):
+    """Groups that lie in several processes' shares, named weights in pieces, and rows laid anew around broken judgements."""
+    config = small(objective, *more)
+    one = train(config)
+    two, _ = in_two_processes("align", config, tmp_path, SHARDED, launched("fsdp2")[1])
+    same(one, two)
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_the_weights_resume_to_the_same_bits(small, tmp_path):
+    config = small("objective: {kind: nft, beta: 0.1}", "generator.lora=0", "eval=")
+    sharded = launched("fsdp2")[1]
+    two, _ = in_two_processes("align", config, tmp_path, SHARDED, sharded)
+    whole = load_file(forget_the_end(two) / "policies.safetensors")
+    in_two_processes("align", config, tmp_path, SHARDED, sharded, ["--resume"])
+    resumed = load_file(two.path / "checkpoints" / "step-000002" / "policies.safetensors")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())

@@ -1,0 +1,156 @@
+"""The processes of one run: each samples and judges its share of an epoch, and together they take the step that one alone would take.
+
+Gradients of shares are averaged once an update, or by FSDP2 as they come. Whatever compares rollouts with each other (advantages, pairs,
+groups, monitors) sees those of all processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+
+from vlreward.data.media import Picture
+from vlreward.errors import ConfigError
+from vlreward.flow.collect import Collected, Part, visits
+from vlreward.flow.config import Align
+from vlreward.flow.objectives.base import Objective
+from vlreward.flow.plan import seeded
+from vlreward.flow.rollout import Trajectory
+from vlreward.pieces import in_pieces
+from vlreward.run import rank, world
+from vlreward.types import RewardTable, Rollout
+
+T = TypeVar("T")
+
+
+class Processes:
+    """Those of a launch by torchrun or accelerate, or the only one."""
+
+    def __init__(self, device: str):
+        """`device`: 'cpu' or 'cuda'; raises ConfigError for an accelerate configuration that cannot be used."""
+        self.count, self.rank, self.device = world(), rank(), device
+        if self.count > 1:
+            from accelerate import Accelerator
+
+            self._accelerator = Accelerator(cpu=device == "cpu")
+            self.device = str(self._accelerator.device)
+            self._objects = torch.distributed.new_group(backend="gloo")
+            self._check()
+
+    def _check(self) -> None:
+        state = self._accelerator.state
+        if state.deepspeed_plugin is not None:
+            raise ConfigError("is DEEPSPEED, which align does not know; use FSDP (configs/accelerate/fsdp2.yaml)", "distributed_type")
+        if self._sharded:
+            for name, wanted in {"fsdp_version": 2, "cpu_ram_efficient_loading": False}.items():
+                if getattr(state.fsdp_plugin, name) != wanted:
+                    found, key = getattr(state.fsdp_plugin, name), f"fsdp_config.fsdp_{name.removeprefix('fsdp_')}"
+                    raise ConfigError(f"is {found}, expected {str(wanted).lower()} (as in configs/accelerate/fsdp2.yaml)", key)
+
+    @property
+    def _sharded(self) -> bool:
+        return str(self._accelerator.distributed_type).endswith("FSDP")
+
+    def check(self, config: Align) -> None:
+        """Raise ConfigError where an update's micro-batches cannot be shared."""
+        if self.count > 1 and type(config.objective).state_dict is not Objective.state_dict:
+            problem = f"is {config.objective.kind!r}, which learns from latents of the whole epoch; start it in one process"
+            raise ConfigError(problem, "objective.kind")
+        an_update = config.group.size * config.group.groups // config.group.micro_batch // config.optim.updates
+        if an_update % self.count:
+            problem = f"is {config.group.micro_batch}, which makes {an_update} micro-batches an update; {self.count} processes need"
+            raise ConfigError(f"{problem} a multiple of {self.count}", "group.micro_batch")
+
+    def divide(self, net: torch.nn.Module) -> None:
+        """Lay the weights in pieces over the processes, where that is what the launch asks for."""
+        if self.count > 1 and self._sharded:
+            from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+            fsdp2_prepare_model(self._accelerator, net)
+
+    def part(self, config: Align, epoch: int) -> Part | None:
+        """What this process samples of an epoch and later learns from; None is all."""
+        if self.count == 1:
+            return None
+        number = config.group.size * config.group.groups // config.group.micro_batch
+        updates = visits(number, config.optim.updates, seeded(config.run.seed, "updates", epoch))
+        return Part(sorted(place for update in updates for place in self.share(update)), self.rank, self.count)
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """This process's items of those that all have."""
+        return list(items[self.rank :: self.count])
+
+    def gather(self, thing: T) -> list[T]:
+        """What each process has, in all of them."""
+        if self.count == 1:
+            return [thing]
+        found: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(found, thing, group=self._objects)
+        return found
+
+    def hand_over(self, thing: T) -> list[T]:
+        """What each process has, in the first one; nothing in the others."""
+        if self.count == 1:
+            return [thing]
+        found: list[Any] | None = None if self.rank else [None] * self.count
+        torch.distributed.gather_object(thing, found, dst=0, group=self._objects)
+        return found or []
+
+    def collect_first(self, rollouts: list[Rollout], table: RewardTable, batch: int) -> tuple[list[Rollout], RewardTable]:
+        """The held-out rollouts of all processes, who took turns at batches of this size, and their table, in the first one; pictures in 8
+        bits."""
+        if self.count == 1:
+            return rollouts, table
+        light = [replace(one, made=Picture(one.made.png())) if isinstance(one.made, Picture) else one for one in rollouts]
+        everyone = self.hand_over((light, table))
+        if not everyone:
+            return rollouts, table
+        order = sorted((i // batch, t, i) for t, (part, _) in enumerate(everyone) for i in range(len(part)))
+        chosen = [(t, i) for _, t, i in order]
+        return [everyone[t][0][i] for t, i in chosen], RewardTable.joined([part for _, part in everyone], chosen)
+
+    def average(self, net: torch.nn.Module, weights: Sequence[torch.nn.Parameter]) -> None:
+        """Put the mean of all processes' gradients in place of each one's own; FSDP2 has done so already."""
+        if self.count == 1 or in_pieces(net):
+            return
+        known = [any(flags) for flags in zip(*self.gather([weight.grad is not None for weight in weights]), strict=True)]
+        for weight, anywhere in zip(weights, known, strict=True):
+            if anywhere:
+                own = torch.zeros_like(weight) if weight.grad is None else weight.grad
+                weight.grad = self._accelerator.reduce(own, "mean")  # type: ignore[assignment]
+
+    def join(self, collected: Collected, table: RewardTable) -> RewardTable:
+        """Make `collected` that of all processes, whose pictures and latents stay where they were made; its whole table."""
+        if collected.shared is None:
+            return table
+        size, shared = collected.size, collected.shared
+        everyone = self.gather((shared.part.places, table, collected.gains))
+        where = {place: (t, i) for t, (places, *_) in enumerate(everyone) for i, place in enumerate(places)}
+        chosen = [(t, i * size + k) for _, (t, i) in sorted(where.items()) for k in range(size)]
+        own = {place: i for i, place in enumerate(shared.part.places)}
+        mine = collected.rollouts
+        collected.rollouts = [
+            mine[own[row // size] * size + row % size] if row // size in own else rollout for row, rollout in enumerate(shared.rollouts)
+        ]
+        collected.parts = [collected.parts[own[place]] if place in own else NOTHING for place in range(len(where))]
+        collected.keys = shared.keys
+        collected.gains = [RewardTable.joined(list(gains), chosen) for gains in zip(*(gains for *_, gains in everyone), strict=True)]
+        return RewardTable.joined([part for _, part, _ in everyone], chosen)
+
+    def lay_open(self, collected: Collected) -> None:
+        """Give every process the clean ends of all rollouts, where micro-batches of some of them were laid anew."""
+        if collected.shared is None or collected.units is None:
+            return
+        places = collected.shared.part.places
+        ends, device = {place: collected.parts[place].x0.cpu() for place in places}, collected.parts[places[0]].x0.device
+        for found in self.gather(ends):
+            for place, x0 in found.items():
+                if collected.parts[place] is NOTHING:
+                    collected.parts[place] = replace(NOTHING, x0=x0.to(device))
+
+
+NOTHING = Trajectory(*[torch.empty(0)] * 6)
+"""Stands for a micro-batch that another process has sampled."""
