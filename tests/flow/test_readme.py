@@ -13,7 +13,7 @@ from vlreward.config import load
 from vlreward.flow.config import Align
 from vlreward.flow.train import train
 
-LARGER = ("optim.epochs=2", "optim.lr=2e-2", "optim.schedule=constant", "group.groups=4", "eval.data.count=12", "eval.every=0")
+SMALLER = ("optim.epochs=1", "optim.lr=4e-2", "optim.schedule=constant", "group.groups=4", "eval.data.count=12", "eval.every=0")
 
 
 def lines() -> str:
@@ -27,7 +27,7 @@ def test_diffusers_alone_draws_the_pictures_of_the_last_evaluation(tmp_path, mon
     code = lines()
     assert len(code.splitlines()) <= 8, "six statements, one of them on several lines"
     assert "vlreward" not in code
-    config, _ = load("configs/align/tiny_objects.yaml", [*LARGER, f"run.folder={tmp_path / 'runs'}"], Align)
+    config, _ = load("configs/align/tiny_objects.yaml", [*SMALLER, f"run.folder={tmp_path / 'runs'}"], Align)
     folder = train(config)
     (tmp_path / "assets").symlink_to(Path("assets").resolve())
     monkeypatch.chdir(tmp_path)

@@ -72,7 +72,7 @@ def test_guidance_one_costs_one_forward_pass_and_others_detach_the_empty_prompt(
     plain = guided(generator, x, s, condition, null, 1.0)
     strong = guided(generator, x, s, condition, null, 2.5)
     empty = velocity(x, s, {name: rows.expand(2, *rows.shape[1:]) for name, rows in null.items()})
-    assert sizes == [2, 4]
+    assert sizes == [2, 2, 2]
     assert torch.allclose(strong, empty + 2.5 * (plain - empty), atol=1e-5)
     live = [w for w in generator.net.parameters() if w.requires_grad]
     wanted = torch.autograd.grad((2.5 * plain).sum(), live, allow_unused=True)

@@ -68,6 +68,18 @@ def test_a_run_that_pleases_its_reward_alone_ends_early_and_stays_ended(config_t
     assert len(folder.read("notices.jsonl")) == 1
 
 
+@pytest.mark.slow
+def test_a_tiny_generator_that_is_paid_for_brightness_is_stopped_once_it_draws_less_of_what_was_asked(tmp_path):
+    """Of 96 pictures an epoch; `object_match`, the tiny world's truth, only watches."""
+    rewards = "rewards=[{kind: tests/flow/brightness.py:Brightness}, {kind: object_match, weight: 0}]"
+    more = ["group.groups=8", "optim.epochs=40", "optim.lr=4e-3", "optim.schedule=constant", "eval.data.count=32", "eval.every=0"]
+    config, _ = load("configs/align/tiny_objects.yaml", [rewards, "stop={judge: object_match}", f"run.folder={tmp_path}", *more], Align)
+    folder = train(config)
+    summary = json.loads((folder.path / "summary.json").read_text())
+    assert 8 <= summary["steps"] < 40
+    assert summary["held_out"]["object_match"]["gain"] < 0 < summary["held_out"]["Brightness"]["gain"]
+
+
 @pytest.mark.parametrize(("judge", "words"), [("Darkness", "a term of `rewards` that has `weight: 0`"), ("Brightness", "weight: 0")])
 def test_a_judge_that_does_not_watch_is_refused(config_text, tmp_path, judge, words):
     path = tmp_path / "run.yaml"

@@ -61,6 +61,8 @@ class Batch:
     """Where the plan restarts: [B,*] the clean end of x with a velocity, which carries gradient."""
     reward: Callable[[torch.Tensor], torch.Tensor] | None = None
     """Where the plan restarts: [B] float64 reward of clean ends [B,*], which carries gradient; NaN where there is none."""
+    unconditional: torch.Tensor | None = None
+    """[B,*] the unconditional velocity at x of the weights that sampled, where they are the live ones and guidance made use of it"""
     share: float = 1.0
     """Of its own size in the update's mean: 0 of a batch that only keeps this process in step with the others."""
 
@@ -197,6 +199,8 @@ class Collected:
             x, x_next, log_prob = (self._stored(name, rows, j) for name in ("x", "x_next", "log_prob"))
             s, s_next = (plan.sigmas[k].to(device).expand(count) for k in (step, step + 1))
             more = {"mean": self._stored("mean", rows, j)} if plan.means else {}
+            if self.parts[rows[0] // size].unconditional is not None and plan.policy == "train":
+                more["unconditional"] = self._stored("unconditional", rows, j)
         elif j == plan.trained - 1 and plan.restart is not None:
             step = plan.restart
             x, x_next = torch.stack([self.parts[row // size].restart[row % size] for row in rows]), x0

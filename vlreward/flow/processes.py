@@ -141,15 +141,21 @@ class Processes:
         return RewardTable.joined([part for _, part, _ in everyone], chosen)
 
     def lay_open(self, collected: Collected) -> None:
-        """Give every process the clean ends of all rollouts, where micro-batches of some of them were laid anew."""
+        """Give every process the latents of all rollouts, where micro-batches of some of them were laid anew."""
         if collected.shared is None or collected.units is None:
             return
         places = collected.shared.part.places
-        ends, device = {place: collected.parts[place].x0.cpu() for place in places}, collected.parts[places[0]].x0.device
-        for found in self.gather(ends):
-            for place, x0 in found.items():
+        device = collected.parts[places[0]].x0.device
+        own = {place: moved(collected.parts[place], "cpu") for place in places}
+        for found in self.gather(own):
+            for place, part in found.items():
                 if collected.parts[place] is NOTHING:
-                    collected.parts[place] = replace(NOTHING, x0=x0.to(device))
+                    collected.parts[place] = moved(part, device)
+
+
+def moved(part: Trajectory, device: Any) -> Trajectory:
+    """The same on another device."""
+    return Trajectory(**{name: value if value is None else value.to(device) for name, value in vars(part).items()})
 
 
 NOTHING = Trajectory(*[torch.empty(0)] * 6)

@@ -37,6 +37,8 @@ class Trajectory:
     """[B,S,*] of the distribution x_next was drawn from; [B,0] unless the plan keeps means"""
     restart: torch.Tensor
     """[B,*] before the step that the plan restarts at; [B,0] without one"""
+    unconditional: torch.Tensor | None = None
+    """[B,S,*] the unconditional velocity at x, where there was one"""
 
 
 def rollout(
@@ -49,7 +51,7 @@ def rollout(
     ode, batch = Ode(), len(x)
     nothing = restart = x.new_zeros(batch, 0)
     last: tuple[torch.Tensor, torch.Tensor] | None = None
-    before, after, log_prob, means = [], [], [], []
+    before, after, log_prob, means, halves = [], [], [], [], []
     for i in range(first, plan.steps):
         s, s_next = (plan.sigmas[k].to(x.device).expand(batch) for k in (i, i + 1))
         restart = x if i == plan.restart else restart
@@ -70,11 +72,13 @@ def rollout(
             after.append(x_next)
             log_prob.append(step.log_prob(x_next))
             means += [step.mean] * plan.means
+            halves.append(getattr(velocity, "unconditional", None))
         x = x_next
     if not before:
         return Trajectory(x, nothing, nothing, nothing, nothing, restart)
     mean = torch.stack(means, 1) if means else nothing
-    return Trajectory(x, torch.stack(before, 1), torch.stack(after, 1), torch.stack(log_prob, 1), mean, restart)
+    known = torch.stack(halves, 1) if all(half is not None for half in halves) else None
+    return Trajectory(x, torch.stack(before, 1), torch.stack(after, 1), torch.stack(log_prob, 1), mean, restart, known)
 
 
 def completed(velocity: Velocity, plan: Plan, x: torch.Tensor, step: int) -> torch.Tensor:

@@ -59,7 +59,7 @@ def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[
     folder = RunFolder.open(config.run, command, config, resume, fresh)
     try:
         with quiet("transformers", "diffusers"):
-            trainer = Trainer(config, folder, samples, held_out, processes)
+            trainer = Trainer(config, folder, samples, held_out, processes.device, processes)
             try:
                 yield trainer
             except BaseException:

@@ -13,11 +13,11 @@ import torch
 from vlreward.advantages.base import dead_fraction
 from vlreward.flow import evaluate, state, watch
 from vlreward.flow.ahead import Ahead
-from vlreward.flow.collect import Collected, Part, collect
+from vlreward.flow.collect import Batch, Collected, Part, collect
 from vlreward.flow.config import Align, Evaluation
 from vlreward.flow.given import given
 from vlreward.flow.math import sigmas
-from vlreward.flow.models.base import Embeddings, guided
+from vlreward.flow.models.base import Embeddings, guided, unconditional
 from vlreward.flow.plan import Noise, Plan, seeded
 from vlreward.flow.policies import Policies
 from vlreward.flow.processes import Processes
@@ -36,10 +36,14 @@ LOGGED = 2
 class Trainer:
     """Holds what a run needs; `fit` runs it to the end. `train` and `held_out` are the samples of the two sources."""
 
-    def __init__(self, config: Align, folder: RunFolder, train: Sequence[Sample], held_out: Sequence[Sample], processes: Processes):
+    def __init__(
+        self, config: Align, folder: RunFolder, train: Sequence[Sample], held_out: Sequence[Sample], device: str,
+        processes: Processes | None = None,
+    ):  # fmt: skip
         self.config, self.folder, self.samples, self.held_out = config, folder, train, held_out
-        self.processes, self.device = processes, processes.device
-        processes.check(config)
+        self.processes = processes or Processes(device)
+        self.device = self.processes.device
+        self.processes.check(config)
         seed_everything(config.run.seed)
         self.model = config.generator
         self.model.load(self.device)
@@ -53,7 +57,7 @@ class Trainer:
             self.model.drop_encoders()
         self.grid = config.sampler.sigmas(self.model.schedule(config.sampler.schedule.steps))
         names = config.objective.policies | ({"ema"} if config.optim.ema else set())
-        self.policies = Policies(self.model.net, names, processes.divide)
+        self.policies = Policies(self.model.net, names, self.processes.divide)
         config.objective.prepare(self.model.shape(), lambda prompts: self.embeddings(prompts, self.device), self.device, config.run.seed)
         self.weights = [weight for weight in self.model.net.parameters() if weight.requires_grad]
         optim = config.optim
@@ -179,7 +183,8 @@ class Trainer:
         for number, batches in enumerate(collected.updates(optim.updates, seeded(self.config.run.seed, "updates", epoch))):
             self.optimizer.zero_grad()
             for batch in batches:
-                loss = self.config.objective.loss(self.bind(batch.prompts, guidance), batch)
+                known = batch if number == 0 and batch.unconditional is not None else None
+                loss = self.config.objective.loss(self.bind(batch.prompts, guidance, known), batch)
                 (loss.value * batch.share / len(batches)).backward()
                 own = watch.by_step(batch, collected.plan, loss, gradient.take() * len(batches))
                 for name, value in {**loss.metrics, **own}.items() if batch.share else ():
@@ -204,14 +209,18 @@ class Trainer:
         finite = {name: [v for v in values if v == v] for name, values in figures.items()}
         return {name: most[name](v) if name in most else sum(v) / len(v) for name, v in finite.items() if v}
 
-    def bind(self, prompts: Sequence[str], guidance: float) -> Velocity:
-        """The velocity on these prompts."""
+    def bind(self, prompts: Sequence[str], guidance: float, known: Batch | None = None) -> Velocity:
+        """The velocity on these prompts. `known`: a batch whose unconditional velocities are those of the live weights still."""
         condition = self.embeddings(prompts, self.device)
-        null = None if guidance == 1.0 else self.embeddings([""] * len(prompts), self.device)
+        null = None if guidance == 1.0 or self.model.guidance_is_input else self.embeddings([""], self.device)
 
         def velocity(x: torch.Tensor, s: torch.Tensor, policy: str = "train") -> torch.Tensor:
             with self.policies.use(policy), contextlib.nullcontext() if policy == "train" else torch.no_grad():
-                return guided(self.model, x, s, condition, null, guidance)
+                half = known.unconditional if known and policy == "train" and x is known.x else None
+                if half is None and null is not None:
+                    half = unconditional(self.model, x, s, null)
+                velocity.unconditional = half  # type: ignore[attr-defined]
+                return guided(self.model, x, s, condition, null, guidance, half)
 
         return velocity
 

@@ -167,6 +167,6 @@ def activations(work: Callable[[], object], weights: Iterable[torch.Tensor]) -> 
 
 def held(collected: Collected) -> float:
     """Bytes a rollout that stay until the epoch's end: its latents and its picture."""
-    latents = sum(tensor.nbytes for part in collected.parts for tensor in vars(part).values())
+    latents = sum(tensor.nbytes for part in collected.parts for tensor in vars(part).values() if tensor is not None)
     pictures = sum(rollout.made.tensor.nbytes for rollout in collected.rollouts if rollout.made is not None)
     return (latents + pictures) / len(collected.rollouts)

@@ -84,21 +84,27 @@ class Generator:
 
 
 def guided(
-    model: Generator, x: torch.Tensor, s: torch.Tensor, condition: Condition, null: Condition | None, guidance: float
-) -> torch.Tensor:
+    model: Generator, x: torch.Tensor, s: torch.Tensor, condition: Condition, null: Condition | None, guidance: float,
+    known: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
     """v [B,*] with guidance: an input of the network where it takes one, else classifier-free.
 
-    Guidance 1 costs one forward pass of B rows, as does one that is an input; any other, one pass of 2B rows, of which the unconditional
-    half gets no gradient.
+    Guidance 1 costs one forward pass of B rows, as does one that is an input. Any other costs two, of which the unconditional one keeps
+    nothing for a backward pass; none where `known` [B,*] is what `unconditional` gave here.
     """
     if model.guidance_is_input:
         return model.velocity(x, s, {**condition, "guidance": torch.full_like(s, guidance)})
     if guidance == 1.0:
         return model.velocity(x, s, condition)
     assert null is not None, "guidance other than 1 needs the empty prompt's condition"
-    both = {name: torch.cat([null[name].expand_as(rows), rows]) for name, rows in condition.items()}
-    unconditional, conditional = model.velocity(torch.cat([x, x]), torch.cat([s, s]), both).chunk(2)
-    return model.combine(conditional, unconditional.detach(), guidance)
+    return model.combine(model.velocity(x, s, condition), unconditional(model, x, s, null) if known is None else known, guidance)
+
+
+@torch.no_grad()
+def unconditional(model: Generator, x: torch.Tensor, s: torch.Tensor, null: Condition) -> torch.Tensor:
+    """v [B,*] of the empty prompt."""
+    v = model.velocity(x, s, {name: rows.expand(len(x), *rows.shape[1:]) for name, rows in null.items()})
+    return v.contiguous()  # as it will lie where it was kept, since sums depend on how their terms lie
 
 
 class Embeddings:
