@@ -85,11 +85,14 @@ class PipelineGenerator(Generator):
         if self.lora:
             from peft import LoraConfig
 
+            from vlreward.flow.lora import fuse
+
             ends = tuple(f".{name}" for name in (*self.attention, *(self.feed_forward if self.targets == "linear" else ())))
             layers = self.pipe.transformer.named_modules()
             chosen = [name for name, layer in layers if isinstance(layer, nn.Linear) and name.endswith(ends)]
             config = LoraConfig(r=self.lora, lora_alpha=2 * self.lora, init_lora_weights="gaussian", target_modules=chosen)
             net.add_adapter(config, adapter_name=f"{PREFIX}train")
+            fuse(net)
         else:
             net.requires_grad_(True)
         for weight in net.parameters():
