@@ -10,10 +10,12 @@ import open_clip
 import pytest
 import torch
 
+from vlreward.config import load
 from vlreward.rewards.composite import Composite
 from vlreward.rewards.drawn import read_source
 from vlreward.tiny.scene import COLORS, SHAPES, scene
 from vlreward.tiny.tasks import HOLDOUT, SIDE, make
+from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.evaluate import answer
 from vlreward.vlm.policy import read
 
@@ -61,6 +63,19 @@ def test_teller_tells_of_places_in_form_and_with_the_habits_of_its_teachers(task
     assert 0.1 <= score <= 0.8
     assert well_formed > 0.85
     assert placed > 0.25
+
+
+@pytest.mark.parametrize(("recipe", "calls"), [("unidoc_rl", 3), ("zoom_video", 1)])
+def test_seeker_calls_tools_that_work_and_answers_better_than_nothing_and_worse_than_it_could(recipe, calls):
+    config, _ = load(ASSETS.parent / "configs" / "vlm" / f"tiny_{recipe}.yaml", [], TrainVLM)
+    assert config.eval is not None
+    samples = config.eval.data.samples()[:64]
+    rollouts = answer(*read(config.policy.model), samples, temperature=1.0, max_new_tokens=24, batch=64, seed=0, turns=config.turns)
+    made = [[action for action in rollout.actions or () if action.name != "answer"] for rollout in rollouts]
+    assert sum(len(actions) == calls and all(action.error is None for action in actions) for actions in made) > 0.6 * len(rollouts)
+    score, step, *_ = config.rewards(rollouts).scores.mean(0)
+    assert 0.1 <= score <= 0.8
+    assert 0.2 <= step <= 0.9
 
 
 def readable(code: str) -> bool:

@@ -18,6 +18,7 @@ from vlreward.tiny.motion import motion
 from vlreward.tiny.observing import changes, descriptions, detections, events, kinds, looks, rankings
 from vlreward.tiny.plates import plate
 from vlreward.tiny.scene import COLORS, RELATIONS, SHAPES, Thing, crowd, plural, relation_holds, scene, tray, two
+from vlreward.tiny.shots import shots
 from vlreward.tiny.signs import sign
 from vlreward.types import Sample
 
@@ -109,6 +110,12 @@ def plates(rng: random.Random) -> Sample:
     return _sample("What is written here?", view.picture(), {"text": view.text, "answer": view.text})
 
 
+def readings(rng: random.Random) -> Sample:
+    """A plate again, to be thought about before it is read out. target: answer (its transcription)."""
+    view = plate(rng)
+    return _sample("Think, then read.", view.picture(), {"answer": view.text})
+
+
 def heights(rng: random.Random) -> Sample:
     """The value of one bar of a chart. target: answer ('10' to '90')."""
     view = bars(rng, kinds=("bar",), colorful=True)
@@ -158,7 +165,7 @@ def seen(things: Sequence[Thing]) -> dict[str, Any]:
 _ALL = (
     grounding, counting, color, relation, objects, captions, signs, charts, motions, tally, plates, heights, scripts, spans,
     detections, looks, changes, rankings, events, descriptions, kinds,
-    reports, ordering,
+    reports, ordering, readings, shots,
 )  # fmt: skip
 TASKS: dict[str, Callable[[random.Random], Sample]] = {task.__name__: task for task in _ALL}
 
@@ -171,6 +178,7 @@ class TinySource(Source):
     task: Literal[
         "grounding", "counting", "color", "relation", "objects", "captions", "signs", "charts", "motions", "tally", "plates", "heights",
         "scripts", "spans", "detections", "looks", "changes", "rankings", "events", "descriptions", "kinds", "reports", "ordering",
+        "readings", "shots",
     ]  # fmt: skip
     count: Count
     seed: int = 0
