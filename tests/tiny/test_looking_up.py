@@ -20,7 +20,8 @@ def test_each_line_of_a_page_stands_in_its_box():
     for page in library()[:8]:
         picture = page.picture()
         for i, line in enumerate(page.lines):
-            assert picture.crop(tuple(page.box(i))).tobytes() == line.picture().tobytes()
+            left, top, right, bottom = page.box(i)
+            assert picture.crop((left, top, right, bottom)).tobytes() == line.picture().tobytes()
 
 
 def test_a_title_names_one_page_and_half_of_it_names_many():
