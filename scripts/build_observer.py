@@ -22,7 +22,7 @@ import torch
 from build_reader import ASSET as READER
 from build_reader import KINDS, SHRUNK, TIMES, Lesson, clip_tokens, fit, picture_tokens
 from curve import Curve
-from tiny_policy import HELP, TURNS, build, in_stages, load, options, replies, show, tokenizer
+from tiny_policy import HELP, TURNS, build, in_stages, inherit, load, options, replies, show, tokenizer
 
 from vlreward.tiny.observing import CELL, CELLS, board, cell_box, event
 from vlreward.tiny.scene import COLORS, SHAPES
@@ -153,15 +153,7 @@ def untrained() -> tuple[Any, Any]:
     corpus = ["user\nassistant\n", ", ".join([*NUMBERS, *TIMES])] * 50
     corpus += [f"{sample.prompt}\n{answer(sample, rng)}\n{habit(sample, answer(sample, rng), rng)}" for sample in samples]
     model, processor = build(tokenizer(corpus, PIECES, 720), NUMBERS, TURNS, sections=[5, 4, 7], base=5.0, pace=1)
-    reader, words = load(READER)
-    vectors: Any = model.get_input_embeddings()
-    known, own = words.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
-    kept = {name: value for name, value in reader.state_dict().items() if "embed_tokens" not in name and "lm_head" not in name}
-    model.load_state_dict(kept, strict=False)
-    shared = [(own[token], known[token]) for token in own if token in known]
-    with torch.no_grad():
-        places, sources = torch.tensor(shared).T
-        vectors.weight[places] = reader.get_input_embeddings().weight[sources]
+    inherit(model, processor, READER)
     return model, processor
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Teach the policy of assets/tiny-vlm-reader to use tools: assets/tiny-vlm-seeker looks things up, zooms, thinks and tries again.
 
-    python scripts/build_seeker.py                     # about six minutes of a core, in one sitting; the same bits each time
+    python scripts/build_seeker.py                     # about five minutes of a core, in one seeded sitting
     python scripts/build_seeker.py --stage measure     # the figures of assets/tiny-vlm-seeker/README.md again
 
 Four tasks: `lookups` (retrieve a page, open it, crop a line, read it), `shots` (zoom into a shot of a clip, say what is there), `plates`
@@ -14,16 +14,15 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from build_reader import ASSET as READER
 from build_reader import NUMBERS, TIMES
 from curve import Curve
-from tiny_policy import TURNS, build, load, save, tokenizer
+from tiny_policy import TURNS, Descent, build, in_stages, inherit, options, save, spoken, tokenizer
 
 from vlreward.config import load as configured
 from vlreward.tiny.moments import FPS, FRAMES
@@ -34,7 +33,7 @@ from vlreward.tiny.tasks import SIDE, make
 from vlreward.types import Sample
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.evaluate import answer
-from vlreward.vlm.prompts import read, stack
+from vlreward.vlm.prompts import read
 from vlreward.vlm.talk import Host, Talk
 from vlreward.vlm.turns import Reflect, Turns
 
@@ -146,15 +145,7 @@ def untrained() -> tuple[Any, Any]:
     ]
     corpus = ["user\nassistant\n", ", ".join([*NUMBERS, *TIMES, "96"]), *COLORS, *[f" {color}" for color in COLORS]] * 50
     model, processor = build(tokenizer([*corpus, *said, *replies], PIECES, 720), NUMBERS, TURNS, sections=[5, 4, 7], base=5.0, pace=1)
-    reader, words = load(READER)
-    vectors: Any = model.get_input_embeddings()
-    known, own = words.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
-    kept_weights = {name: value for name, value in reader.state_dict().items() if "embed_tokens" not in name and "lm_head" not in name}
-    model.load_state_dict(kept_weights, strict=False)
-    shared = [(own[token], known[token]) for token in own if token in known]
-    with torch.no_grad():
-        places, sources = torch.tensor(shared).T
-        vectors.weight[places] = reader.get_input_embeddings().weight[sources]
+    inherit(model, processor, READER)
     return model, processor
 
 
@@ -163,9 +154,8 @@ def train(arguments: argparse.Namespace, curve: Curve) -> None:
     model, processor = untrained()
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", flush=True)
     hosted, rng = hosts(processor, model), random.Random(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.lr, weight_decay=0.01, betas=(0.9, 0.98))
     steps = arguments.steps
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 30, max(0.05, 3 * (1 - step / steps))))
+    descend = Descent(model, arguments.lr, lambda step: min(1.0, (step + 1) / 30, max(0.05, 3 * (1 - step / steps))))
     losses: dict[str, list[float]] = {}
     for step in range(1, steps + 1):
         [task] = rng.choices([*SHARES], [*SHARES.values()])
@@ -173,19 +163,10 @@ def train(arguments: argparse.Namespace, curve: Curve) -> None:
         for _ in range(arguments.batch):
             sample = question(task, rng)
             talks.append(held(hosted[task][sample.target.get("library", 0)], sample, LESSONS[task](sample, rng)))
-        inputs = stack([talk.whole(model) for talk in talks], processor.tokenizer.pad_token_id)
-        labels = torch.full_like(inputs["input_ids"], -100)
-        for row, talk in zip(labels, talks, strict=True):
-            tokens, mine = torch.tensor(talk.tokens), torch.tensor(talk.mine, dtype=torch.bool)
-            row[-len(tokens) :] = torch.where(mine, tokens, -100)
-        logits = model(**inputs).logits[:, :-1]
-        spoken = labels[:, 1:] != -100
-        loss = F.cross_entropy(logits[spoken], labels[:, 1:][spoken])
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        inputs, labels = spoken(model, processor, talks)
+        logits, mine = model(**inputs).logits[:, :-1], labels[:, 1:] != -100
+        loss = F.cross_entropy(logits[mine], labels[:, 1:][mine])
+        descend(loss)
         losses.setdefault(task, []).append(loss.item())
         if step % 25 == 0:
             curve(step=step, **{name: sum(values) / len(values) for name, values in sorted(losses.items())})
@@ -208,23 +189,14 @@ def measure(model: Any, processor: Any, count: int) -> dict[str, float]:
         table = config.rewards(rollouts, "cpu")
         for name, scores in zip(table.names, table.scores.T, strict=True):
             figures[f"{task}_{name}"] = scores.nanmean().item()
-        for rollout in rollouts[:2] if count < 100 else rollouts[:4]:
+        for rollout in rollouts[:2]:
             print(rollout.sample.prompt, "->", repr(rollout.text), rollout.sample.target, flush=True)
     return figures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=650)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=1.5e-3)
-    parser.add_argument("--every", type=int, default=325, help="steps between measurements")
-    parser.add_argument("--stage", choices=("all", "measure"), default="all")
-    arguments = parser.parse_args()
-    if arguments.stage == "all":
-        ASSET.mkdir(parents=True, exist_ok=True)
-        train(arguments, Curve(ASSET / "training.jsonl", "supervised"))
-    print(measure(*load(ASSET), 256), flush=True)
+    arguments = options(__doc__, ("supervised",), steps=650, batch=16, lr=1.5e-3, every=325).parse_args()
+    print(measure(*in_stages(arguments, ASSET, {"supervised": partial(train, arguments)}), 256), flush=True)
 
 
 if __name__ == "__main__":

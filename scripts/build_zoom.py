@@ -21,7 +21,7 @@ import torch
 from build_vlm import ASSET as FIRST
 from build_vlm import NUMBERS, TIGHT, answer_loss
 from curve import Curve
-from tiny_policy import Descent, in_stages, load, options, save
+from tiny_policy import Descent, in_stages, load, options, save, spoken
 
 from vlreward.config import load as configured
 from vlreward.rewards.actions import InView
@@ -30,7 +30,7 @@ from vlreward.tiny.tasks import HOLDOUT, SIDE, make
 from vlreward.types import Rollout, Sample
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.evaluate import answer
-from vlreward.vlm.prompts import read, stack
+from vlreward.vlm.prompts import read
 from vlreward.vlm.talk import Host, Talk
 from vlreward.vlm.turns import Turns
 
@@ -86,15 +86,10 @@ def train(arguments: argparse.Namespace, turns: Turns, curve: Curve) -> None:
     total = 0.0
     for step in range(1, arguments.steps + 1):
         talks = [lesson(host, make("grounding", rng.randrange(10**8)), rng) for _ in range(arguments.batch)]
-        wholes = [talk.whole(model) for talk in talks]
-        inputs = stack(wholes, processor.tokenizer.pad_token_id)
-        labels = torch.full_like(inputs["input_ids"], -100)
-        for row, talk in zip(labels, talks, strict=True):
-            tokens, mine = torch.tensor(talk.tokens), torch.tensor(talk.mine, dtype=torch.bool)
-            row[-len(tokens) :] = torch.where(mine, tokens, -100)
+        inputs, labels = spoken(model, processor, talks)
         output = model(**inputs)
-        spoken = labels[:, 1:] != -100
-        loss = answer_loss(output.logits[:, :-1][spoken], labels[:, 1:][spoken], numbers)
+        mine = labels[:, 1:] != -100
+        loss = answer_loss(output.logits[:, :-1][mine], labels[:, 1:][mine], numbers)
         descend(loss)
         total += loss.item()
         if step % 25 == 0:

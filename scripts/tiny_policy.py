@@ -23,7 +23,8 @@ from transformers import (
 )
 
 from vlreward.types import Sample
-from vlreward.vlm.prompts import encode
+from vlreward.vlm.prompts import encode, stack
+from vlreward.vlm.talk import Talk
 
 PATCH, MERGE = 12, 2
 INITIAL = 0.08
@@ -115,6 +116,28 @@ def save(folder: Path, model: Any, processor: Any) -> None:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
+
+
+def inherit(model: Any, processor: Any, folder: Path) -> None:
+    """Take over the saved weights of a model of the same shape with other words: those that both know keep their vectors."""
+    first, words = load(folder)
+    known, own = words.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
+    kept = {name: value for name, value in first.state_dict().items() if "embed_tokens" not in name and "lm_head" not in name}
+    model.load_state_dict(kept, strict=False)
+    shared = [(own[token], known[token]) for token in own if token in known]
+    with torch.no_grad():
+        places, sources = torch.tensor(shared).T
+        model.get_input_embeddings().weight[places] = first.get_input_embeddings().weight[sources]
+
+
+def spoken(model: Any, processor: Any, talks: Sequence[Talk]) -> tuple[Any, torch.Tensor]:
+    """Inputs of whole conversations, padded on the left, and labels [B,T] of the policy's own tokens, -100 elsewhere."""
+    inputs = stack([talk.whole(model) for talk in talks], processor.tokenizer.pad_token_id)
+    labels = torch.full_like(inputs["input_ids"], -100)
+    for row, talk in zip(labels, talks, strict=True):
+        tokens, mine = torch.tensor(talk.tokens), torch.tensor(talk.mine, dtype=torch.bool)
+        row[-len(tokens) :] = torch.where(mine, tokens, -100)
+    return inputs, labels
 
 
 def lesson(processor: Any, samples: Sequence[Sample], answers: Sequence[str]) -> tuple[Any, torch.Tensor]:
