@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vlreward.types import Rollout
 from vlreward.vlm import served
 from vlreward.vlm.prompts import Prompt
 from vlreward.vlm.talk import Host, Talk
 
-if TYPE_CHECKING:
-    from vlreward.vlm.trainer import VLGRPOTrainer
 
+def converse(prompts: list, trainer: Any) -> dict[str, Any]:
+    """For `trainer.rows`: prompts, answers with the replies between their turns, what vLLM says of its tokens, and the mask.
 
-def converse(prompts: list, trainer: VLGRPOTrainer) -> dict[str, Any]:
-    """Prompts, answers with the replies between their turns, log-probabilities where vLLM wrote, and the mask; for `trainer.rows`."""
+    `trainer` is a VLGRPOTrainer, though TRL speaks of its own class.
+    """
     config = trainer.config
     assert config.turns is not None, "there is only one turn"
     host = Host(config.turns, trainer.processing_class, trainer.base, config.policy.clips)
