@@ -43,7 +43,10 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 def build(options: argparse.Namespace, folder: Path) -> None:
     """A random pipeline of SD3's shape with two text encoders."""
     import torch
-    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+    from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
     torch.manual_seed(SEED)
@@ -59,14 +62,17 @@ def build(options: argparse.Namespace, folder: Path) -> None:
         num_attention_heads=options.width // 64, joint_attention_dim=512, caption_projection_dim=options.width,
         pooled_projection_dim=512, pos_embed_max_size=max(options.latents // 2, 16), qk_norm="rms_norm",
     )  # fmt: skip
+    sizes: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4, "block_out_channels": (16,) * 4,
+    }  # fmt: skip
     vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, block_out_channels=(16, 16, 16, 16),
-        layers_per_block=1, latent_channels=16, norm_num_groups=8, mid_block_add_attention=False, use_quant_conv=False,
+        **sizes, layers_per_block=1, latent_channels=16, norm_num_groups=8, mid_block_add_attention=False, use_quant_conv=False,
         use_post_quant_conv=False, shift_factor=0.06, scaling_factor=1.5,
     )  # fmt: skip
+    none: dict[str, Any] = {"text_encoder_3": None, "tokenizer_3": None}
     StableDiffusion3Pipeline(
         transformer=transformer, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), vae=vae, text_encoder=encoders[0],
-        tokenizer=tokenizer, text_encoder_2=encoders[1], tokenizer_2=tokenizer, text_encoder_3=None, tokenizer_3=None,
+        tokenizer=tokenizer, text_encoder_2=encoders[1], tokenizer_2=tokenizer, **none,
     ).save_pretrained(folder)  # fmt: skip
     count = sum(weight.numel() for weight in transformer.parameters())
     print(f"transformer of {count / 1e6:.0f}M parameters, {(options.latents // 2) ** 2} picture and {options.texts} text tokens")
@@ -153,7 +159,7 @@ def ours(options: argparse.Namespace) -> Callable[[int, Clock], None]:
 def peer(name: str, options: argparse.Namespace) -> Callable[[int, Clock], None]:
     """One epoch as the peer's trainer runs it."""
     import torch
-    from diffusers import StableDiffusion3Pipeline
+    from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
     from peft import LoraConfig, get_peft_model
 
     from vlreward.flow.models.pipeline import ATTENTION

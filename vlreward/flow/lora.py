@@ -18,8 +18,8 @@ class OneSum(Linear):
         if self.disable_adapters or self.merged or len(names) != 1 or names[0] not in self.lora_A.keys():  # noqa: SIM118
             return super().forward(x, *args, **kwargs)
         base = self.base_layer(x, *args, **kwargs)
-        down = F.linear(x, self.lora_A[names[0]].weight)
-        up = self.lora_B[names[0]].weight.t()
+        first, second = (layers[names[0]].get_parameter("weight") for layers in (self.lora_A, self.lora_B))
+        down, up = F.linear(x, first), second.t()
         return torch.addmm(base.flatten(0, -2), down.flatten(0, -2), up, alpha=self.scaling[names[0]]).view_as(base)
 
 

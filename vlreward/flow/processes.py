@@ -37,7 +37,7 @@ class Processes:
 
             self._accelerator = Accelerator(cpu=device == "cpu")
             self.device = str(self._accelerator.device)
-            self._objects = torch.distributed.new_group(backend="gloo")
+            self._objects: Any = torch.distributed.new_group(backend="gloo")
             self._check()
 
     def _check(self) -> None:
@@ -155,7 +155,8 @@ class Processes:
 
 def moved(part: Trajectory, device: Any) -> Trajectory:
     """The same on another device."""
-    return Trajectory(**{name: value if value is None else value.to(device) for name, value in vars(part).items()})
+    there: dict[str, Any] = {name: value if value is None else value.to(device) for name, value in vars(part).items()}
+    return Trajectory(**there)
 
 
 NOTHING = Trajectory(*[torch.empty(0)] * 6)

@@ -35,8 +35,8 @@ def glances(rollouts: Sequence[Rollout]) -> list[Glance]:
     for rollout in rollouts:
         assert rollout.made is not None, "a rollout of a generator has a picture"
         pixels = rollout.made.tensor
-        to = [min(SMALL, side) for side in pixels.shape[-2:]]
-        small = torch.nn.functional.adaptive_avg_pool2d(pixels, to) if to != list(pixels.shape[-2:]) else pixels
+        height, width = (min(SMALL, side) for side in pixels.shape[-2:])
+        small = pixels if (height, width) == tuple(pixels.shape[-2:]) else torch.nn.functional.adaptive_avg_pool2d(pixels, (height, width))
         found.append(Glance(rollout.group, small.flatten(), (pixels.amax(-3) - pixels.amin(-3)).mean().item()))
     return found
 
