@@ -48,6 +48,7 @@ SAMPLERS = {
     "sliding": {"kernel": "cps", "window": 2, "slide": 1, "share_noise": True},
     "a share of the steps": {"kernel": "dance", "trained": 0.5},
     "another window each epoch": {"kernel": "ddim_flow", "window": 1},
+    "fewer steps after the window": {"kernel": "flow_sde", "window": 1, "slide": 1, "tail": "multistep", "compress": 0.5},
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from vlreward.advantages.group import GroupAdvantage
-from vlreward.flow.collect import Batch, Collected, collect
+from vlreward.flow.collect import Batch, Collected, Judge, collect
 from vlreward.flow.kernels.base import Kernel
 from vlreward.flow.kernels.ode import Ode
 from vlreward.flow.math import interpolate, sigmas
@@ -94,7 +94,15 @@ def closeness(rollouts: Sequence[Rollout]) -> RewardTable:
     return RewardTable(names=("r",), weights=torch.ones(1, dtype=torch.float64), scores=scores[:, None], outputs={"r": output})
 
 
-def learned(objective: Objective, kernel: Kernel, epochs: int = 30, lr: float = 0.03, updates: int = 1, **schedule) -> float:
+def shuffled(rollouts: Sequence[Rollout]) -> RewardTable:
+    """The rewards of `closeness`, handed to the wrong rollouts."""
+    torch.manual_seed(len(rollouts) + int(1e6 * abs(rollouts[0].made.tensor.sum().item())))  # type: ignore[union-attr]
+    return closeness(rollouts).reordered(torch.randperm(len(rollouts)).tolist())
+
+
+def learned(
+    objective: Objective, kernel: Kernel, epochs: int = 30, lr: float = 0.03, updates: int = 1, judge: Judge = closeness, **schedule
+) -> float:
     """Share of the squared distance from WANTED that is left after training the mean of the Gaussian."""
     point = torch.nn.Parameter(torch.zeros(3))
     named = {name: torch.zeros(3) for name in objective.policies}
@@ -108,7 +116,7 @@ def learned(objective: Objective, kernel: Kernel, epochs: int = 30, lr: float = 
     for epoch in range(epochs):
         velocity = gaussian_velocity(point, **named)
         collected = collected_from(objective, velocity, kernel, epoch, **schedule)
-        table = objective.score(collected, closeness)
+        table = objective.score(collected, judge)
         objective.credit(collected, table, GroupAdvantage())
         objective.choose(collected, table)
         for batches in collected.updates(updates, torch.Generator().manual_seed(epoch)):
