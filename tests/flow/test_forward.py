@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from gaussian import collected_from, ends, gaussian_velocity, learned, table_of
 
 from vlreward.advantages.group import GroupAdvantage
+from vlreward.errors import ConfigError
 from vlreward.flow.collect import Batch, Collected
 from vlreward.flow.kernels.flow_sde import FlowSde
 from vlreward.flow.kernels.ode import Ode
@@ -105,6 +106,16 @@ def test_broken_and_missing_rewards_move_nothing():
         advantage = credited(objective, scores, errors).advantage_BS
         assert advantage is not None
         assert advantage[[2, 7]].abs().max() == 0
+
+
+def test_levels_are_drawn_from_equal_parts_of_their_range():
+    collected = credited(Dgpo(levels=4, lowest=0.5, highest=0.9), [float(i % 5) for i in range(48)])
+    [batches] = collected.updates(1, torch.Generator())
+    parts = [{int((level - 0.5) / 0.1 + 1e-6) for level in batch.s.tolist()} for batch in batches]
+    assert sorted(part.pop() for part in parts) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert not any(parts), "all rollouts of a batch are noised at levels of one part"
+    with pytest.raises(ConfigError, match=r"lowest: is 0\.9, expected less than highest = 0\.9"):
+        Dgpo(lowest=0.9, highest=0.9)
 
 
 # AWM

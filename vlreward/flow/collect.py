@@ -213,6 +213,7 @@ class Collected:
             x_next, s_next = x0, torch.zeros(count, device=device)
             keys = [(*self.keys[row][: 2 if plan.shared_levels else 3], "renoised", level) for row in rows]
             s = (level + torch.cat([self.noise.uniform(*key) for key in keys])).to(device) / plan.renoised
+            s = plan.levels[0] + (plan.levels[1] - plan.levels[0]) * s
             x = interpolate(x_next, self.noise.batch(x_next.shape[1:], keys).to(device), s)
         return Batch(
             prompts=prompts,

@@ -35,6 +35,8 @@ class Plan:
     """All rollouts of a group start from the same noise."""
     renoised: int = 0
     """For an objective of the forward process: at how many levels each finished rollout is noised anew and trained on."""
+    levels: tuple[float, float] = (0.0, 1.0)
+    """The lowest and the highest of those."""
     shared_levels: bool = False
     """The rollouts of a group are renoised at the same levels and with the same noise, so that they differ in their ends alone."""
 
