@@ -174,6 +174,7 @@ def test_pictures_of_one_run_are_what_the_next_one_learns_from(config_text, tmp_
             r"is 'made', but 'instruct_video' learns from pictures of the data; use 'given'",
         ),
         ("region_dpo", ("control=shuffle_rewards",), "control: is 'shuffle_rewards', but what 'region_dpo' prefers stands in the data"),
+        ("gdro", ("group.micro_batch=8",), r"group\.micro_batch: is 8, expected a divisor of size \* groups = 12"),
         ("gdro", ("group.pictures=made",), r"group\.score: is 'total', but only given pictures have scores"),
         ("gdro", ("group.pictures=made", "group.score=", "group.size=1"), r"group\.size: is 1, expected at least 2"),
     ],

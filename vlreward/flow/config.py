@@ -42,13 +42,13 @@ class Group:
             raise ConfigError(f"is {self.size}, expected at least {least}", "size")
         if self.score and self.pictures == "made":
             raise ConfigError(f"is {self.score!r}, but only given pictures have scores; add group.pictures: given", "score")
+        if self.size * self.groups % self.micro_batch:
+            raise ConfigError(f"is {self.micro_batch}, expected a divisor of size * groups = {self.size * self.groups}", "micro_batch")
 
     @property
     def known(self) -> Composite | None:
         """The scores that lie in the data, as rewards."""
         return Composite([Term(name=self.score, weight=1.0, reward=SampleNumber(key=self.score))]) if self.score else None
-        if self.size * self.groups % self.micro_batch:
-            raise ConfigError(f"is {self.micro_batch}, expected a divisor of size * groups = {self.size * self.groups}", "micro_batch")
 
 
 @dataclass(frozen=True, kw_only=True)
