@@ -15,6 +15,7 @@ from vlreward.flow.given import singly
 from vlreward.flow.processes import Processes
 from vlreward.flow.steered import steered
 from vlreward.flow.trainer import Trainer
+from vlreward.rewards.composite import Composite
 from vlreward.run import RunFolder, quiet
 from vlreward.statistics import gains
 
@@ -53,9 +54,10 @@ def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[
     processes = Processes(device)
     samples = config.data.samples()
     held_out = config.eval.data.samples() if config.eval else []
-    alone = singly(samples) if config.group.pictures == "given" else samples
-    for name, part in (("data", [] if config.group.score else alone), ("eval.data", held_out)):
-        config.rewards.check(part, name)
+    offline = config.group.pictures == "given"
+    alone = singly(samples) if offline else samples
+    Composite([term for term in config.rewards.terms if term.weight or not offline]).check([] if config.group.score else alone, "data")
+    config.rewards.check(held_out, "eval.data")
     folder = RunFolder.open(config.run, command, config, resume, fresh)
     try:
         with quiet("transformers", "diffusers"):
