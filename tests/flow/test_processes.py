@@ -103,6 +103,19 @@ def test_more_processes_than_an_update_has_micro_batches_are_refused(small):
     assert error.value.key == "group.micro_batch"
 
 
+@pytest.mark.parametrize(("objective", "overrides", "key", "words"), [
+    ("objective: {kind: dense_grpo, calibrate: 0.02}", (), "objective.kind", "latents of the whole epoch"),
+    ("objective: {kind: flow_dpo}", ("sampler={kernel: ode, steps: 4}", "group.pictures=given", "group.size=4", "group.micro_batch=4"),
+     "group.pictures", "only drawn pictures are shared"),
+])  # fmt: skip
+def test_what_one_process_alone_can_do_is_refused_in_several(small, objective, overrides, key, words):
+    two = object.__new__(Processes)
+    two.count, two.rank = 2, 0
+    with pytest.raises(ConfigError, match=words) as error:
+        two.check(small(objective, *overrides))
+    assert error.value.key == key
+
+
 @pytest.mark.parametrize(
     ("objective", "more"),
     [
