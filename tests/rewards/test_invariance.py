@@ -14,6 +14,7 @@ from cases import CASES, SCHEMA, made, page
 from vlreward.models.detector import Detection, Detector
 from vlreward.models.ocr import Line
 from vlreward.rewards.geneval import GenEval
+from vlreward.rewards.motions import CountOverTime, MotionMatch
 from vlreward.rewards.objects import ObjectMatch
 from vlreward.rewards.ocr import glyph_similarity
 from vlreward.types import Rollout, Sample
@@ -290,6 +291,11 @@ SCENES = [
         },
     ),
     (
+        MotionMatch,
+        {"motions": [{"label": "cat", "color": "red", "direction": "still"}, {"label": "dog", "direction": "up"}]},
+    ),
+    (CountOverTime, {"objects": [{"label": "cat", "color": "red", "count": 3}, {"label": "dog"}]}),
+    (
         lambda **keys: GenEval(graded=True, **keys),
         {"include": [{"class": "cat", "count": 2, "color": "red"}, {"class": "dog", "count": 1, "position": ["above", 0]}]},
     ),
@@ -304,7 +310,7 @@ def detections(rng: random.Random, labels: str, count: int) -> list[Detection]:
     ]
 
 
-@pytest.mark.parametrize(("reward", "target"), SCENES, ids=["object_match", "geneval"])
+@pytest.mark.parametrize(("reward", "target"), SCENES, ids=["object_match", "motion_match", "count_over_time", "geneval"])
 def test_objects_count_in_any_order_and_things_nobody_asked_for_never_help(reward, target):
     rng = random.Random(0)
     scenes = [detections(rng, "cat dog", rng.randint(0, 5)) for _ in range(500)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from adversary import hostile_texts, tampered
-from cases import ALL, CASES, Case, actions, made
+from cases import ALL, CASES, Case, actions, made, noise
 from encoders import save_encoder
 
 from vlreward.errors import ConfigError
@@ -50,7 +50,8 @@ def attempts(case: Case, pool: list[str], count: int) -> list[Rollout]:
     rng = random.Random(SEED)
     texts = rng.sample(pool, count // 2) + tampered([answer for _, answer in case.tasks], count - count // 2, SEED)
     rng.shuffle(texts)
-    samples = [Sample(id=str(i), prompt=answer, target=target) for i, (target, answer) in enumerate(case.tasks)]
+    visuals = (noise(rng),) if case.source else ()
+    samples = [Sample(id=str(i), prompt=answer, target=target, visuals=visuals) for i, (target, answer) in enumerate(case.tasks)]
     rows = []
     for i, text in enumerate(texts):
         sample = samples[(i // GROUP) % len(samples)] if i % 3 else rng.choice(samples)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from vlreward.data.media import Picture
+from vlreward.data.media import Clip, Picture
 from vlreward.data.source import Source
 from vlreward.models.detector import Detection, Detector
 from vlreward.models.ocr import Line, Reader
@@ -45,8 +45,10 @@ class Case:
     """Why `count` is less than ALL."""
     nan: str = ""
     """When a score is NaN although nothing that the reward needs is missing."""
-    pictures: Callable[[random.Random], Picture] | None = None
+    pictures: Callable[[random.Random], Picture | Clip] | None = None
     """What is judged where it is no text."""
+    source: bool = False
+    """Whether the sample has a picture of its own beside what is judged."""
     actions: bool = False
     """Whether it judges rollouts of several turns: each word of a text is then an action of some kind."""
 
@@ -131,6 +133,16 @@ _PAGE = Picture(Image.new("RGB", (96, 96), "white"))
 def page(rng: random.Random) -> Picture:
     """A white page; what is on it, a fake judge makes up."""
     return _PAGE
+
+
+def film(rng: random.Random) -> Clip:
+    """White frames; what is on them, a fake judge makes up."""
+    return Clip([_PAGE] * rng.choice((3, 4, 7)))
+
+
+def noisy_film(rng: random.Random) -> Clip:
+    """Frames of noise."""
+    return Clip(torch.rand(rng.choice((1, 2, 5)), 3, 8, 8, generator=torch.Generator().manual_seed(rng.randrange(2**31))))
 
 
 def made(kind: str, **keys: Any) -> Reward:
@@ -323,6 +335,11 @@ DEMANDS = [
     ),
     ({"objects": [{"label": "elephant"}]}, ""),
 ]
+MOTIONS = [
+    ({"motions": [{"label": "circle", "color": "red", "direction": "left"}, {"label": "elephant", "direction": "still"}]}, ""),
+    ({"motions": [{"label": "circle", "direction": "down"}]}, ""),
+]
+OVER_TIME = [*DEMANDS, ({"objects": [{"label": "circle", "count": [0, 1, 2]}, {"label": "elephant", "color": "blue", "count": 0}]}, "")]
 GENEVAL = [
     ({"include": [{"class": "dog", "count": 3}], "exclude": [{"class": "dog", "count": 4}], "tag": "counting"}, ""),
     ({"include": [{"class": "cat", "count": 1, "color": "red"}, {"class": "dog", "count": 1, "position": ["above", 0]}]}, ""),
@@ -412,6 +429,7 @@ CASES: dict[str, Case] = {
     ),
     "contradiction": Case(tasks=KNOWN + ASKED, settings=[WORDED], **SLOWER),
     "cosine_length": Case(tasks=JUDGED, settings=[keys | {"correct": exact(), "max": 9} for keys in LENGTH]),
+    "count_over_time": Case(tasks=OVER_TIME, settings=[{"detector": Sees()}], count=2000, fewer="each has several frames", pictures=film),
     "count_match": Case(
         tasks=COUNTS, settings=[{"mode": mode, "tags": tags} for mode in ("exact", "relative", "log_ratio") for tags in (True, False)]
     ),
@@ -496,6 +514,20 @@ CASES: dict[str, Case] = {
     "mask_iou": Case(tasks=MASKS, settings=FORMS),
     "math_equal": Case(tasks=MATH, settings=[{"seconds": 1}], count=100, fewer="sympy in a process of its own, up to seconds each"),
     "minimum": Case(tasks=JUDGED, settings=[{"of": (exact(), words())}]),
+    "motion_match": Case(
+        tasks=MOTIONS,
+        settings=[{"detector": Sees()}, {"detector": Sees(seed=5), "pace": 1e-9}],
+        count=2000,
+        fewer="each has several frames",
+        pictures=film,
+    ),
+    "motion_smoothness": Case(
+        tasks=OVER_TIME,
+        settings=[{"detector": Sees()}, {"detector": Sees(seed=5), "least": 0.0}],
+        count=2000,
+        fewer="each has several frames",
+        pictures=film,
+    ),
     "multiple_choice": Case(tasks=CHOICES, settings=[{}, {"tags": False}]),
     "named_location": Case(
         tasks=PLACES, settings=[{"tag": "answer"}, {"tag": "", "form": "overlap"}, {"tag": "answer", "frame": "thousand"}], **SLOWER
@@ -511,6 +543,17 @@ CASES: dict[str, Case] = {
             {"readers": (Reads(seed=3),), "case": False},
         ],
         pictures=page,
+    ),
+    "per_frame": Case(
+        tasks=DEMANDS,
+        settings=[
+            {"of": made("object_match", detector=Sees())},
+            {"of": made("object_match", detector=Sees()), "over": "min"},
+            {"of": made("object_match", detector=Sees()), "segments": 2, "attenuation": 1e3},
+        ],
+        count=1000,
+        fewer="each has several frames",
+        pictures=noisy_film,
     ),
     "pages_found": Case(tasks=FINDINGS, settings=[{}, {"measure": "recall"}], actions=True),
     "point_in_box": Case(tasks=[*BOXES, (BOXES[0][0], "(20, 20)")], settings=[*FRAMES, {"soft": True}]),
@@ -555,6 +598,7 @@ CASES: dict[str, Case] = {
     "soft_gate": Case(tasks=JUDGED, settings=[{"when": words(), "then": exact()}, {"when": words(), "then": exact(), "sharpness": 1e9}]),
     "soft_overlong": Case(tasks=PLAIN, settings=[keys | {"max": 100, "buffer": buffer} for keys in LENGTH for buffer in (1, 100)]),
     "solve_rate_length": Case(tasks=JUDGED, settings=[keys | {"correct": exact(), "max": 100} for keys in LENGTH]),
+    "source_kept": Case(tasks=[({}, "make it blue")], count=2000, fewer="compares pictures", pictures=noise, source=True),
     "step_clip": Case(tasks=PLAIN, settings=[{"of": Steps()}, {"of": Steps(), "high": -2.0}]),
     "step_delta": Case(tasks=PLAIN, settings=[{"of": Steps()}]),
     "svg_similarity": Case(tasks=SVGS, count=100, fewer=RUN),

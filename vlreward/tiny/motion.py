@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from vlreward.data.media import Clip, Picture
-from vlreward.tiny.scene import Scene, Thing, crowd, draw
+from vlreward.tiny.scene import COLORS, SHAPES, Scene, Thing, crowd, draw
 
 SPEED = 0.05
 """Relative to the picture's side, per frame."""
+WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+FRAMES = 5
+"""Of a glide."""
+PACE = 0.1
+"""A glide's speed."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +50,37 @@ class Motion:
         words = [f"a {thing.label} moving {_direction(*v)}" for thing, v in zip(self.start.things, self.velocities, strict=True)]
         return " and ".join(words)
 
+    @property
+    def target(self) -> dict[str, Any]:
+        """What `motion_match` and `object_match` check."""
+        pairs = zip(self.start.things, self.velocities, strict=True)
+        motions = [{"label": thing.shape, "color": thing.color, "direction": _direction(*v)} for thing, v in pairs]
+        return {"motions": motions, "objects": list(self.start.objects)}
+
 
 def motion(rng: random.Random, count: int = 2, frames: int = 8) -> Motion:
     """`count` nameable things, each moving left, right, up or down."""
     start = crowd(rng, count)
     ways = ((SPEED, 0.0), (-SPEED, 0.0), (0.0, SPEED), (0.0, -SPEED))
     return Motion(start, tuple(rng.choice(ways) for _ in start.things), frames)
+
+
+def glide(rng: random.Random, new: bool = False) -> Motion:
+    """One thing that moves in one direction and meets no border.
+
+    A quarter of the 96 kinds of color, shape and direction is `new`: no shipped model has seen any, while each pair of the three was seen.
+    """
+    kinds = itertools.product(enumerate(COLORS), enumerate(SHAPES), enumerate(WAYS))
+    (_, color), (_, shape), (_, way) = rng.choice([kind for kind in kinds if (sum(place for place, _ in kind) % 4 == 0) == new])
+    side, travel = rng.uniform(0.28, 0.36), PACE * (FRAMES - 1)
+    free = 1 - side - 0.04
+    center = []
+    for step in WAYS[way]:
+        low = 0.02 + side / 2 + (travel if step < 0 else 0)
+        center.append(low + rng.random() * (free - abs(step) * travel))
+    thing = Thing(color, shape, center[0], center[1], side)
+    start = Scene((thing,), f"a {thing.label}", ({"label": shape, "color": color, "count": 1},))
+    return Motion(start, ((PACE * WAYS[way][0], PACE * WAYS[way][1]),), FRAMES)
 
 
 def _bounce(position: float, margin: float) -> float:
@@ -59,6 +91,4 @@ def _bounce(position: float, margin: float) -> float:
 
 
 def _direction(vx: float, vy: float) -> str:
-    if vx:
-        return "right" if vx > 0 else "left"
-    return "down" if vy > 0 else "up"
+    return next(name for name, (x, y) in WAYS.items() if x * vx + y * vy > 0)

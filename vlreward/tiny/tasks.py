@@ -14,7 +14,7 @@ from vlreward.registry import register
 from vlreward.tiny.bars import bars
 from vlreward.tiny.charts import chart
 from vlreward.tiny.moments import moments
-from vlreward.tiny.motion import motion
+from vlreward.tiny.motion import glide, motion
 from vlreward.tiny.observing import changes, descriptions, detections, events, kinds, looks, rankings
 from vlreward.tiny.plates import plate
 from vlreward.tiny.scene import COLORS, RELATIONS, SHAPES, Thing, crowd, plural, relation_holds, scene, tray, two
@@ -95,6 +95,21 @@ def motions(rng: random.Random) -> Sample:
     return Sample(id="", prompt=view.caption, visuals=(view.clip(SIDE),), target=target)
 
 
+def glides(rng: random.Random) -> Sample:
+    """A clip to be made of one moving thing. target: motions for `motion_match`, objects for `object_match`."""
+    return _glide(rng, new=False)
+
+
+def new_glides(rng: random.Random) -> Sample:
+    """The same for kinds of color, shape and direction that no shipped model has seen."""
+    return _glide(rng, new=True)
+
+
+def _glide(rng: random.Random, new: bool) -> Sample:
+    view = glide(rng, new)
+    return Sample(id="", prompt=view.caption, target=view.target)
+
+
 def tally(rng: random.Random) -> Sample:
     """How many things of a color. target: answer ('1' to '6')."""
     asked, *others = rng.sample([*COLORS], len(COLORS))
@@ -164,7 +179,7 @@ def seen(things: Sequence[Thing]) -> dict[str, Any]:
 
 _ALL = (
     grounding, counting, color, relation, objects, captions, signs, charts, motions, tally, plates, heights, scripts, spans,
-    detections, looks, changes, rankings, events, descriptions, kinds,
+    glides, new_glides, detections, looks, changes, rankings, events, descriptions, kinds,
     reports, ordering, readings, shots,
 )  # fmt: skip
 TASKS: dict[str, Callable[[random.Random], Sample]] = {task.__name__: task for task in _ALL}
@@ -177,6 +192,7 @@ class TinySource(Source):
 
     task: Literal[
         "grounding", "counting", "color", "relation", "objects", "captions", "signs", "charts", "motions", "tally", "plates", "heights",
+        "glides", "new_glides",
         "scripts", "spans", "detections", "looks", "changes", "rankings", "events", "descriptions", "kinds", "reports", "ordering",
         "readings", "shots",
     ]  # fmt: skip
