@@ -10,25 +10,35 @@ import torch
 from safetensors.torch import load_file
 
 from vlreward.config import load
+from vlreward.data.media import Picture
 from vlreward.flow import evaluate
 from vlreward.flow.config import Align
 from vlreward.flow.math import Grid, sigmas
-from vlreward.flow.models.base import Embeddings, Generator, guided
+from vlreward.flow.models.base import Asked, Embeddings, Generator, guided
 from vlreward.flow.rollout import rollout
 from vlreward.flow.train import train
 from vlreward.run import RunFolder
+from vlreward.types import Sample
 
 PROMPTS = ["a red circle", "two blue squares", "a green cross above a cyan circle"]
 STEPS = 4
-Draw = Callable[[Any, list[str], torch.Tensor, float], torch.Tensor]
-"""A pipeline's own `__call__`: (pipe, prompts, latents [B,*], guidance) -> pictures or clips in [0, 1], `STEPS` steps."""
+Draw = Callable[[Any, Any, torch.Tensor, float], torch.Tensor]
+"""A pipeline's own `__call__`: (pipe, prompts, latents [B,*], guidance) -> pictures or clips in [0, 1], `STEPS` steps.
+
+Of a pipeline that edits: (pipe, samples, latents, guidance)."""
+
+
+def edits() -> list[Sample]:
+    """What is asked of a generator that edits."""
+    pixels = torch.rand(3, 3, 40, 56, generator=torch.Generator().manual_seed(2))
+    return [Sample(id=str(i), prompt=prompt, visuals=(Picture(pixels[i]),)) for i, prompt in enumerate(PROMPTS)]
 
 
 @torch.no_grad()
-def ours(generator: Generator, prompts: Sequence[str], latents: torch.Tensor, guidance: float, grid: Grid = "linspace") -> torch.Tensor:
+def ours(generator: Generator, asked: Sequence[Asked], latents: torch.Tensor, guidance: float, grid: Grid = "linspace") -> torch.Tensor:
     """Pictures of our denoising loop from this noise."""
-    embeddings = Embeddings(generator, prompts, batch=2)
-    condition, null = embeddings(prompts), embeddings([""] * len(prompts))
+    embeddings = Embeddings(generator, asked, batch=2)
+    condition, null = embeddings(asked), embeddings.null(asked) if generator.runs_twice(guidance) else None
     plan = evaluate.plan(sigmas(STEPS, grid=grid, **generator.schedule(STEPS)), guidance)
     velocity = lambda x, s, policy="train": guided(generator, x, s, condition, null, guidance)  # noqa: E731
     return generator.decode(rollout(velocity, plan, latents, lambda i: torch.empty(0)).x0)
@@ -38,8 +48,9 @@ def difference(generator: Any, draw: Draw, guidance: float, grid: Grid = "linspa
     """The largest between a pixel of ours and one of the pipeline's own, from the same noise."""
     latents = torch.randn(len(PROMPTS), *generator.shape(), generator=torch.Generator().manual_seed(1))
     generator.pipe.set_progress_bar_config(disable=True)
-    mine = ours(generator, PROMPTS, latents.clone(), guidance, grid)
-    theirs = draw(generator.pipe, PROMPTS, latents, guidance)
+    asked = edits() if generator.edits else PROMPTS
+    mine = ours(generator, asked, latents.clone(), guidance, grid)
+    theirs = draw(generator.pipe, asked, latents, guidance)
     assert mine.shape == theirs.shape
     assert mine.std() > 0.01, "a constant picture proves nothing"
     return (mine - theirs).abs().max().item()
@@ -50,8 +61,8 @@ def align(tmp_path: Path, generator: str, guidance: float = 1.0, grid: Grid = "l
     path = tmp_path / "run.yaml"
     path.write_text(f"""
 run: {{name: small, seed: 3, folder: {tmp_path / "runs"}}}
-data: {{kind: tiny, task: objects, count: 4}}
-eval: {{data: {{kind: tiny, task: objects, count: 3, holdout: true}}, steps: {STEPS}, batch: 3}}
+data: {{kind: tiny, task: captions, count: 4}}
+eval: {{data: {{kind: tiny, task: captions, count: 3, holdout: true}}, steps: {STEPS}, batch: 3}}
 generator: {generator}
 sampler: {{kernel: flow_sde, noise: 0.7, steps: 3, grid: {grid}, guidance: {guidance}}}
 group: {{size: 2, groups: 2, micro_batch: 2}}
@@ -79,7 +90,8 @@ def trains_a_lora(tmp_path: Path, generator: str, pipe: Any, draw: Draw, guidanc
     for phase in ("before", "after"):
         if phase == "after":
             pipe.load_lora_weights(folder.path / "lora")
-        drawn.append(draw(pipe, [sample.prompt for sample in samples], latents.clone(), guidance).flatten(1).mean(1))
+        asked = samples if config.generator.edits else [sample.prompt for sample in samples]
+        drawn.append(draw(pipe, asked, latents.clone(), guidance).flatten(1).mean(1))
         wanted = torch.tensor([row["scores"]["Brightness"] for row in folder.read(f"evaluation_{phase}.jsonl")])
         assert (drawn[-1] - wanted).abs().max() < 1e-5
     assert (drawn[1] - drawn[0]).abs().max() > 1e-4, "the LoRA changed nothing"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from tokenizers import pre_tokenizers
 from transformers import (
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModel,
     LlamaConfig,
     LlamaModel,
     Mistral3Config,
@@ -78,12 +81,13 @@ def autoencoder(**more: Any) -> AutoencoderKL:
     )  # fmt: skip
 
 
-def flux(folder: Path, guidance_embeds: bool = True) -> Path:
+def flux(folder: Path, guidance_embeds: bool = True, kind: Any = None) -> Path:
+    """`kind`: the pipeline's class, where it is another of the same parts."""
     from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
     from diffusers.pipelines.flux.pipeline_flux import FluxPipeline
 
     torch.manual_seed(0)
-    FluxPipeline(
+    (kind or FluxPipeline)(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
         vae=autoencoder(),
         text_encoder=CLIPTextModel(clip_text()),
@@ -108,13 +112,15 @@ def qwen_autoencoder() -> Any:
     )  # fmt: skip
 
 
-def qwen(folder: Path) -> Path:
+def qwen(folder: Path, edits: bool = False) -> Path:
     from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformer2DModel
     from diffusers.pipelines.qwenimage.pipeline_qwenimage import QwenImagePipeline
+    from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit import QwenImageEditPipeline
 
     torch.manual_seed(0)
     encoder, processor = families.qwen25()
-    QwenImagePipeline(
+    kind: Any = partial(QwenImageEditPipeline, processor=processor) if edits else QwenImagePipeline
+    kind(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02, max_shift=0.9),
         vae=qwen_autoencoder(),
         text_encoder=encoder,
@@ -153,21 +159,32 @@ def z_image(folder: Path) -> Path:
     return folder
 
 
-def wan(folder: Path, experts: float | None = None, expand_timesteps: bool = False) -> Path:
-    """`experts`: where two of them meet."""
+def wan(folder: Path, experts: float | None = None, expand_timesteps: bool = False, image: str | None = None) -> Path:
+    """`experts`: where two of them meet. `image`: starts from a picture, whose latents (`latents`) and features (`features`) it sees."""
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
     from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
     from diffusers.pipelines.wan.pipeline_wan import WanPipeline
+    from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
 
     torch.manual_seed(0)
+    looks, kind = {}, WanPipeline
+    if image:
+        vision = CLIPVisionConfig(
+            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8
+        )
+        processor = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+        looks = {"image_encoder": CLIPVisionModel(vision), "image_processor": processor} if image == "features" else {}
+        kind = WanImageToVideoPipeline
+    seen = 10 if image and not expand_timesteps else 4
+    sees: Any = {"image_dim": 16, "added_kv_proj_dim": 24} if looks else {}
     transformers = [
         WanTransformer3DModel(
-            num_attention_heads=2, attention_head_dim=12, in_channels=4, out_channels=4, text_dim=16, freq_dim=16, ffn_dim=32, num_layers=2,
-            rope_max_seq_len=32,
+            num_attention_heads=2, attention_head_dim=12, in_channels=seen, out_channels=4, text_dim=16,
+            freq_dim=16, ffn_dim=32, num_layers=2, rope_max_seq_len=32, **sees,
         )
         for _ in range(1 if experts is None else 2)
     ]  # fmt: skip
-    WanPipeline(
+    kind(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=5.0),
         vae=AutoencoderKLWan(
             base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[True], scale_factor_temporal=2,
@@ -179,6 +196,7 @@ def wan(folder: Path, experts: float | None = None, expand_timesteps: bool = Fal
         transformer_2=transformers[1] if experts else None,
         boundary_ratio=experts,
         expand_timesteps=expand_timesteps,
+        **looks,
     ).save_pretrained(folder)  # fmt: skip
     return folder
 

@@ -13,13 +13,14 @@ from vlreward.data.media import Clip, Picture
 from vlreward.flow.kernels.base import Kernel
 from vlreward.flow.kernels.ode import Ode
 from vlreward.flow.math import interpolate, wide
+from vlreward.flow.models.base import Asked
 from vlreward.flow.plan import Noise, Plan, seeded
 from vlreward.flow.rollout import Trajectory, Velocity, completed, rollout
 from vlreward.rewards.base import by_group
 from vlreward.types import RewardTable, Rollout, Sample
 
-Bind = Callable[[Sequence[str]], Velocity]
-"""Prompts -> the velocity that is conditioned on them."""
+Bind = Callable[[Sequence[Asked]], Velocity]
+"""What is asked for -> the velocity that is conditioned on it."""
 Judge = Callable[[Sequence[Rollout]], RewardTable]
 Decode = Callable[[torch.Tensor], torch.Tensor]
 
@@ -32,7 +33,8 @@ class Batch:
     0. The velocity that goes there is `straight`.
     """
 
-    prompts: Sequence[str]
+    prompts: Sequence[Asked]
+    """What each row asks for; its sample, which holds a source picture beside the prompt where the generator edits."""
     step: int
     kernel: Kernel
     x: torch.Tensor
@@ -191,7 +193,7 @@ class Collected:
         plan, size = self.plan, self.size
         x0 = torch.stack([self.parts[row // size].x0[row % size] for row in rows])
         device, count = x0.device, len(rows)
-        prompts = [self.rollouts[row].sample.prompt for row in rows]
+        prompts = [self.rollouts[row].sample for row in rows]
         log_prob = torch.zeros(count, device=device)
         more: dict[str, Any] = {}
         if j < len(plan.train):
@@ -250,7 +252,7 @@ class Collected:
         out: list[Rollout] = []
         for part in self.parts:
             rollouts = self.rollouts[len(out) : len(out) + len(part.x0)]
-            velocity = self.bind([rollout.sample.prompt for rollout in rollouts])
+            velocity = self.bind([rollout.sample for rollout in rollouts])
             pictures = self.decode(completed(velocity, self.plan, part.x[:, j], self.plan.train[j])).cpu()
             out += [replace(rollout, made=visual(picture)) for rollout, picture in zip(rollouts, pictures, strict=True)]
         return out
@@ -300,15 +302,15 @@ def collect(
         def eps(step: int, chosen: list[tuple[int, int]] = chosen) -> torch.Tensor:
             return noise.batch(shape, [(epoch, group, member, step) for group, member in chosen]).to(device)
 
-        prompts = [samples[group].prompt for group, _ in chosen]
-        velocity, drift = bind(prompts), plan.guide(prompts) if plan.guide else None
+        asked = [samples[group] for group, _ in chosen]
+        velocity, drift = bind(asked), plan.guide([sample.prompt for sample in asked]) if plan.guide else None
         if plan.branch is None:
             trajectory = rollout(velocity, plan, noise.batch(shape, start).to(device), eps, drift=drift)
         else:
             distinct = sorted({group for group, _ in chosen})
             stem = replace(plan, sigmas=plan.sigmas[: plan.branch + 1], kernel=Ode(), noisy=(), train=(), branch=None, multistep=None)
             x = noise.batch(shape, [(epoch, group, 0, -1) for group in distinct]).to(device)
-            x = rollout(bind([samples[group].prompt for group in distinct]), stem, x, eps).x0
+            x = rollout(bind([samples[group] for group in distinct]), stem, x, eps).x0
             trajectory = rollout(velocity, plan, x[[distinct.index(group) for group, _ in chosen]], eps, plan.branch, drift)
         pictures = decode(trajectory.x0).cpu()
         collected.parts.append(trajectory)

@@ -45,7 +45,7 @@ def held_out(
         chosen = rows[first : first + batch]
         filled = chosen + [chosen[-1]] * (batch - len(chosen))
         asked, members = [samples[group] for group, _ in filled], [member for _, member in filled]
-        velocity = bind([sample.prompt for sample in asked])
+        velocity = bind(asked)
         x0 = rollout(velocity, plan, start(shape, asked, seed, members).to(device), lambda step: torch.empty(0)).x0
         pictures = decode(x0)[: len(chosen)].cpu()
         pairs = zip(chosen, pictures, strict=True)

@@ -40,7 +40,7 @@ def given(
         visuals = [fitted(samples[group].visuals[member], model.size(), samples[group].id) for group, member in part]
         x0 = model.latents_of(torch.stack(visuals).to(device))
         assert x0.shape[1:] == shape, f"pictures became latents {tuple(x0.shape[1:])} where {tuple(shape)} are made"
-        velocity = bind([samples[group].prompt for group, _ in part])
+        velocity = bind([samples[group] for group, _ in part])
         if plan.begin is None:
             done = replace(plan, sigmas=plan.sigmas[-1:], kernel=Ode(), noisy=(), train=())
             trajectory = rollout(velocity, done, x0, lambda step: torch.empty(0))

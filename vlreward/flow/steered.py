@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from vlreward.errors import ConfigError
-from vlreward.flow.models.base import Embeddings
 from vlreward.flow.steer.base import Studio
 from vlreward.run import Progress
 
@@ -27,10 +26,10 @@ def steered(trainer: Trainer) -> dict[str, float | str]:
         )
     plan = trainer.held_out_plan("train")
     studio = Studio(
-        bind=lambda prompts: trainer.bind(prompts, plan.guidance), decode=trainer.model.decode, plan=plan, shape=trainer.model.shape(),
+        bind=lambda asked: trainer.bind(asked, plan.guidance), decode=trainer.model.decode, plan=plan, shape=trainer.model.shape(),
         seed=block.seed, batch=block.batch, device=trainer.device,
         condition=lambda prompts: trainer.embeddings(prompts, trainer.device),
-        learn=lambda prompts: trainer.embeddings.add(Embeddings(trainer.model, prompts)),
+        learn=trainer.embeddings.add,
     )  # fmt: skip
     with Progress(block.steer.kind, len(trainer.held_out)) as progress:
         made = block.steer.steer(studio, trainer.held_out, progress.advance)

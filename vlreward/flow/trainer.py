@@ -17,7 +17,7 @@ from vlreward.flow.collect import Batch, Collected, Part, collect
 from vlreward.flow.config import Align, Evaluation
 from vlreward.flow.given import given
 from vlreward.flow.math import sigmas
-from vlreward.flow.models.base import Embeddings, guided, unconditional
+from vlreward.flow.models.base import Asked, Embeddings, guided, unconditional
 from vlreward.flow.plan import Noise, Plan, seeded
 from vlreward.flow.policies import Policies
 from vlreward.flow.processes import Processes
@@ -52,7 +52,10 @@ class Trainer:
         self.state = TrainState()
         self.noise = Noise(config.run.seed)
         count = config.optim.epochs * config.group.groups
-        self.embeddings = Embeddings(self.model, [s.prompt for s in (*self.take(0, min(count, len(train))), *held_out)])
+        asked = [*self.take(0, min(count, len(train))), *held_out]
+        self.embeddings = Embeddings(self.model, asked)
+        if self.model.runs_twice(config.sampler.schedule.guidance):
+            self.embeddings.null(asked)
         if not (config.eval and config.eval.steer):
             self.model.drop_encoders()
         self.grid = config.sampler.sigmas(self.model.schedule(config.sampler.schedule.steps))
@@ -156,11 +159,11 @@ class Trainer:
         if self.config.group.pictures == "given":
             size = min(size, self.config.group.size)
             return given(
-                lambda prompts: self.bind(prompts, plan.guidance), self.model, plan, samples, self.noise,
+                lambda asked: self.bind(asked, plan.guidance), self.model, plan, samples, self.noise,
                 epoch=epoch, size=size, micro_batch=min(self.config.group.micro_batch, size * len(samples)), device=self.device,
             )  # fmt: skip
         return collect(
-            lambda prompts: self.bind(prompts, plan.guidance), self.model.decode, plan, self.model.shape(), samples, self.noise,
+            lambda asked: self.bind(asked, plan.guidance), self.model.decode, plan, self.model.shape(), samples, self.noise,
             epoch=epoch, size=size, micro_batch=micro_batch or self.config.group.micro_batch, device=self.device, done=made, part=part,
         )  # fmt: skip
 
@@ -209,10 +212,10 @@ class Trainer:
         finite = {name: [v for v in values if v == v] for name, values in figures.items()}
         return {name: most[name](v) if name in most else sum(v) / len(v) for name, v in finite.items() if v}
 
-    def bind(self, prompts: Sequence[str], guidance: float, known: Batch | None = None) -> Velocity:
-        """The velocity on these prompts. `known`: a batch whose unconditional velocities are those of the live weights still."""
-        condition = self.embeddings(prompts, self.device)
-        null = None if guidance == 1.0 or self.model.guidance_is_input else self.embeddings([""], self.device)
+    def bind(self, asked: Sequence[Asked], guidance: float, known: Batch | None = None) -> Velocity:
+        """The velocity on what is asked for. `known`: a batch whose unconditional velocities are those of the live weights still."""
+        condition = self.embeddings(asked, self.device)
+        null = self.embeddings.null(asked, self.device) if self.model.runs_twice(guidance) else None
 
         def velocity(x: torch.Tensor, s: torch.Tensor, policy: str = "train") -> torch.Tensor:
             with self.policies.use(policy), contextlib.nullcontext() if policy == "train" else torch.no_grad():
@@ -268,7 +271,7 @@ class Trainer:
                 progress.advance(min(len(rollouts) * self.processes.count, progress.total - progress.done))
 
             rollouts = evaluate.held_out(
-                lambda prompts: self.bind(prompts, plan.guidance), self.model.decode, plan, self.model.shape(), self.held_out,
+                lambda asked: self.bind(asked, plan.guidance), self.model.decode, plan, self.model.shape(), self.held_out,
                 seed=block.seed, batch=block.batch, device=self.device, each=block.pictures, done=made, share=self.processes.share,
             )  # fmt: skip
             rollouts, table = self.processes.collect_first(rollouts, ahead.table(rollouts, rollouts), block.batch)
@@ -289,9 +292,9 @@ class Trainer:
         samples = self.take(self.state.cursor, max(1, group.micro_batch // group.size))
         size = group.micro_batch // len(samples)
         collected = self.collect(plan, samples, self.state.step, size, size * len(samples))
-        facts = watch.self_check(lambda prompts: self.bind(prompts, plan.guidance), collected)
+        facts = watch.self_check(lambda asked: self.bind(asked, plan.guidance), collected)
         x0 = collected.parts[0].x0
-        velocity = self.bind([rollout.sample.prompt for rollout in collected.rollouts], plan.guidance)
+        velocity = self.bind([rollout.sample for rollout in collected.rollouts], plan.guidance)
         with whole(self.model.net):
             activations = watch.activations(lambda: velocity(x0, x0.new_ones(len(x0))), self.model.net.parameters())
         kept = int(watch.held(collected) * group.size * group.groups)

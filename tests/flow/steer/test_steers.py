@@ -1,7 +1,7 @@
 """Best-of-N, regional guidance and refinement on the Gaussian, and all of them by `vlreward eval`."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -158,9 +158,9 @@ class Loud(Refiner):
         return f"{prompt}!" if made is not None else prompt
 
 
-def obedient(prompts: list[str]):
+def obedient(asked: list[Sample]):
     """Draws WANTED for prompts that end in '!', zeros for all others."""
-    ends = torch.stack([torch.tensor([0.4, -0.3, 0.2]) * prompt.endswith("!") for prompt in prompts])
+    ends = torch.stack([torch.tensor([0.4, -0.3, 0.2]) * one.prompt.endswith("!") for one in asked])
     return lambda x, s, policy="train": (x - ends) / s[:, None]
 
 
@@ -185,7 +185,8 @@ def test_a_picture_that_is_good_enough_is_not_refined():
 
 def test_a_worse_second_picture_is_not_handed_out():
     room = studio(told)
-    room.bind = lambda prompts: obedient([prompt[:-1] if prompt.endswith("!") else f"{prompt}!" for prompt in prompts])  # type: ignore
+    other = lambda prompt: prompt[:-1] if prompt.endswith("!") else f"{prompt}!"  # noqa: E731
+    room.bind = lambda asked: obedient([replace(one, prompt=other(one.prompt)) for one in asked])  # type: ignore
     chosen = Refine(by=judges(), refiner=Loud()).steer(room, SAMPLES)
     assert torch.allclose(places(chosen), torch.tensor([0.4, -0.3, 0.2]).expand(5, 3), atol=1e-5)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,9 +11,12 @@ import torch
 from torch import nn
 
 from vlreward.config import Count
+from vlreward.data.media import Picture
+from vlreward.errors import DataError
+from vlreward.types import Sample
 
 Condition = Mapping[str, torch.Tensor]
-"""What the network is told of B prompts: named tensors [B,*]."""
+"""What the network is told of B samples: named tensors [B,*]."""
 
 
 @dataclass(kw_only=True)
@@ -34,9 +37,16 @@ class Generator:
         """Bring everything into memory. Raises ConfigError where the model is not there."""
         raise NotImplementedError(f"{type(self).__name__} must define load")
 
+    edits: ClassVar[bool] = False
+    """Whether it starts from a source picture: each sample's first visual."""
+
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Conditions of B prompts, on the CPU."""
         raise NotImplementedError(f"{type(self).__name__} must define encode")
+
+    def encode_source(self, prompt: str, source: Picture) -> Condition:
+        """Conditions [1,*] of one prompt and its source picture, on the CPU; where `edits`, in place of `encode`."""
+        raise NotImplementedError(f"{type(self).__name__} must define encode_source")
 
     def networks(self) -> list[nn.Module]:
         """All that is in memory and has weights."""
@@ -61,6 +71,10 @@ class Generator:
     def guidance_is_input(self) -> bool:
         """Whether the network was distilled to take guidance as an input: the row `guidance` [B] of its condition."""
         return False
+
+    def runs_twice(self, guidance: float) -> bool:
+        """Whether this much guidance asks for the velocity without a prompt, too."""
+        return guidance != 1.0 and not self.guidance_is_input
 
     def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float) -> torch.Tensor:
         """Classifier-free guidance of two velocities [B,*]."""
@@ -94,7 +108,7 @@ def guided(
     """
     if model.guidance_is_input:
         return model.velocity(x, s, {**condition, "guidance": torch.full_like(s, guidance)})
-    if guidance == 1.0:
+    if not model.runs_twice(guidance):
         return model.velocity(x, s, condition)
     assert null is not None, "guidance other than 1 needs the empty prompt's condition"
     return model.combine(model.velocity(x, s, condition), unconditional(model, x, s, null) if known is None else known, guidance)
@@ -107,30 +121,71 @@ def unconditional(model: Generator, x: torch.Tensor, s: torch.Tensor, null: Cond
     return v.contiguous()  # as it will lie where it was kept, since sums depend on how their terms lie
 
 
-class Embeddings:
-    """Each distinct prompt's condition, computed once and kept on the CPU."""
+Asked = Sample | str
+"""What is to be made: a sample, or a prompt alone where no source picture is needed."""
 
-    def __init__(self, model: Generator, prompts: Sequence[str], batch: int = 64):
-        distinct = list(dict.fromkeys(["", *prompts]))
-        self._row = {prompt: row for row, prompt in enumerate(distinct)}
-        parts: list[Condition] = []
+
+class Embeddings:
+    """The condition of what each sample asks for, computed once and kept on the CPU: once for each distinct prompt or, where the model
+    edits, for each distinct prompt and source picture. One that is met later needs the encoders still.
+
+    Raises DataError where the model edits and a sample has no picture.
+    """
+
+    def __init__(self, model: Generator, asked: Sequence[Asked], batch: int = 64):
+        self._model, self._batch = model, batch
+        self._row: dict[Any, int] = {}
+        self._table: Condition = {}
+        self.add(asked if model.edits else ["", *asked])
+
+    def add(self, asked: Sequence[Asked]) -> None:
+        """Encode what is new of it."""
+        new = {key: one for one in asked if (key := self._key(one)) not in self._row}
+        if not new:
+            return
+        self._row |= {key: len(self._row) + k for k, key in enumerate(new)}
+        parts: list[Condition] = [self._table] if self._table else []
         with torch.no_grad():
-            for i in range(0, len(distinct), batch):
-                part = distinct[i : i + batch]
-                filled = part + [""] * (batch - len(part))
-                parts.append({name: rows[: len(part)] for name, rows in model.encode(filled).items()})
+            if self._model.edits:
+                parts += [self._model.encode_source(prompt_of(one), source(one)) for one in new.values()]
+            else:
+                prompts = list(new)
+                for i in range(0, len(prompts), self._batch):
+                    part = prompts[i : i + self._batch]
+                    filled = part + [""] * (self._batch - len(part))
+                    parts.append({name: rows[: len(part)] for name, rows in self._model.encode(filled).items()})
         self._table = {name: stacked([part[name] for part in parts]) for name in parts[0]}
 
-    def __call__(self, prompts: Sequence[str], device: Any = "cpu") -> Condition:
-        """Conditions of B prompts."""
-        rows = torch.tensor([self._row[prompt] for prompt in prompts])
+    def __call__(self, asked: Sequence[Asked], device: Any = "cpu") -> Condition:
+        """Conditions of B samples."""
+        self.add(asked)
+        rows = torch.tensor([self._row[self._key(one)] for one in asked])
         return {name: table[rows].to(device) for name, table in self._table.items()}
 
-    def add(self, others: Embeddings) -> None:
-        """Take in what others know."""
-        count = len(self._row)
-        self._row |= {key: count + row for key, row in others._row.items()}
-        self._table = {name: stacked([table, others._table[name]]) for name, table in self._table.items()}
+    def null(self, asked: Sequence[Asked], device: Any = "cpu") -> Condition:
+        """The same without their prompts."""
+        return self([unprompted(one) for one in asked], device)
+
+    def _key(self, one: Asked) -> Any:
+        return (prompt_of(one), id(source(one))) if self._model.edits else prompt_of(one)
+
+
+def prompt_of(one: Asked) -> str:
+    return one if isinstance(one, str) else one.prompt
+
+
+def unprompted(one: Asked) -> Asked:
+    """The same with an empty prompt."""
+    return replace(one, prompt="") if isinstance(one, Sample) else ""
+
+
+def source(sample: Asked) -> Picture:
+    """The picture that a sample wants to have edited. Raises DataError where there is none."""
+    visual = sample.visuals[0] if isinstance(sample, Sample) and sample.visuals else None
+    if not isinstance(visual, Picture):
+        name = sample.id if isinstance(sample, Sample) else sample
+        raise DataError(f"{name}: has no picture, but the generator starts from one; give each sample an 'image'")
+    return visual
 
 
 def stacked(parts: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""FLUX.1 (dev and schnell), and models of the same shape."""
+"""FLUX.1 (dev and schnell), FLUX.1 Kontext, and models of the same shape."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Annotated
 import torch
 
 from vlreward.config import Bound
+from vlreward.data.media import Picture
 from vlreward.flow.models.base import Condition
-from vlreward.flow.models.pipeline import FEED_FORWARD, ONE_STREAM, PackedGenerator
+from vlreward.flow.models.pipeline import FEED_FORWARD, ONE_STREAM, PackedGenerator, pack
 from vlreward.registry import register
 
 
@@ -31,16 +32,35 @@ class Flux(PackedGenerator):
         return {"tokens": tokens.cpu(), "pooled": pooled.cpu()}
 
     def velocity(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
-        height, width = x.shape[-2:]
+        source = condition.get("source")
+        grids = [places(x.shape[-2] // 2, x.shape[-1] // 2, x.device, first) for first in range(1 if source is None else 2)]
         return self.transform(
             x,
+            source,
             timestep=s,
             guidance=condition.get("guidance"),
             encoder_hidden_states=condition["tokens"],
             pooled_projections=condition["pooled"],
             txt_ids=torch.zeros(condition["tokens"].shape[1], 3, device=x.device),
-            img_ids=places(height // 2, width // 2, x.device),
+            img_ids=torch.cat(grids),
         )
+
+
+@register("flux_kontext")
+@dataclass(kw_only=True)
+class FluxKontext(Flux):
+    """A FluxKontextPipeline folder, which edits each sample's first picture. Guidance as of Flux.
+
+    The source is resized to the square that is made (the pipeline by itself takes it to about a megapixel, whatever it makes).
+    """
+
+    pipeline = "flux.pipeline_flux_kontext:FluxKontextPipeline"
+    edits = True
+
+    def encode_source(self, prompt: str, source: Picture) -> Condition:
+        vae = self.pipe.vae
+        latents = vae.encode(self.prepared(source)).latent_dist.mode().float()
+        return {**self.encode([prompt]), "source": pack((latents - vae.config.shift_factor) * vae.config.scaling_factor).cpu()}
 
 
 def places(height: int, width: int, device: torch.device, first: int = 0) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from vlreward.config import Bound, locate
+from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
 from vlreward.flow.models.base import Generator
 from vlreward.flow.policies import PREFIX
@@ -207,14 +208,22 @@ class PipelineGenerator(Generator):
 
 @dataclass(kw_only=True)
 class PackedGenerator(PipelineGenerator):
-    """A pipeline whose transformer sees the latents [C,H,W] packed: 2 x 2 of them as one token."""
+    """A pipeline whose transformer sees the latents [C,H,W] packed: 2 x 2 of them as one token; where it edits, before its source's."""
 
     @property
     def channels(self) -> int:
         return self.pipe.transformer.config.in_channels // 4
 
-    def transform(self, x: torch.Tensor, **inputs: Any) -> torch.Tensor:
-        return unpack(super().transform(pack(x), **inputs), *x.shape[-2:])
+    def transform(self, x: torch.Tensor, source: torch.Tensor | None = None, **inputs: Any) -> torch.Tensor:
+        tokens = pack(x)
+        seen = tokens if source is None else torch.cat([tokens, source.to(tokens)], 1)
+        return unpack(super().transform(seen, **inputs)[:, : tokens.shape[1]], *x.shape[-2:])
+
+    def prepared(self, source: Picture) -> torch.Tensor:
+        """[1,3,H,W] in [-1, 1]: a source picture in the size of what is made, as the autoencoder takes it."""
+        vae, image = self.pipe.vae, self.pipe.image_processor
+        resized = image.resize(source.pil, self.pixels, self.pixels)
+        return image.preprocess(resized, self.pixels, self.pixels).to(vae.device, vae.dtype)
 
 
 def unit(decoded: torch.Tensor) -> torch.Tensor:

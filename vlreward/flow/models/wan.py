@@ -1,4 +1,4 @@
-"""Wan 2.1 and 2.2 text-to-video."""
+"""Wan 2.1 and 2.2, text-to-video and image-to-video."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from vlreward.config import Count
-from vlreward.flow.math import TRAIN_STEPS
+from vlreward.data.media import Picture
+from vlreward.flow.math import TRAIN_STEPS, wide
 from vlreward.flow.models.base import Condition
 from vlreward.flow.models.pipeline import gathered, spread
 from vlreward.flow.models.video import VideoGenerator
@@ -71,6 +72,49 @@ class Wan(VideoGenerator):
             return
         self.read(self.net.high, folder)
         self.read(self.net.low, folder / "transformer_2")
+
+
+@register("wan_image")
+@dataclass(kw_only=True)
+class WanImage(Wan):
+    """A WanImageToVideoPipeline folder of one transformer (2.1, 2.2-5B) or two experts (2.2-A14B); each sample's first picture is the
+    clip's first frame, resized to its size. Guidance as of Wan.
+
+    2.2-5B keeps the first frame instead of making it: its velocity leads straight to the picture, and nothing is learned there.
+    """
+
+    pipeline = "wan.pipeline_wan_i2v:WanImageToVideoPipeline"
+    encoders = ("text_encoder", "image_encoder")
+    edits = True
+
+    @property
+    def channels(self) -> int:
+        return self.pipe.vae.config.z_dim
+
+    def encode_source(self, prompt: str, source: Picture) -> Condition:
+        vae, kept = self.pipe.vae, self.pipe.config.expand_timesteps
+        picture = self.pipe.video_processor.preprocess(source.pil, height=self.pixels, width=self.width or self.pixels)
+        clip = picture.to(vae.device, vae.dtype).unsqueeze(2)
+        if not kept:
+            clip = torch.cat([clip, clip.new_zeros(1, 3, self.frames - 1, *clip.shape[-2:])], 2)
+        latents = gathered(vae, vae.encode(clip).latent_dist.mode())
+        if not kept:
+            given = latents.new_zeros(1, self.pace, *latents.shape[2:])
+            given[:, :, 0] = 1
+            latents = torch.cat([given, latents], 1)
+        more = {"image": self.pipe.encode_image(source.pil).cpu()} if self.pipe.transformer.config.image_dim else {}
+        return {**self.encode([prompt]), "source": latents.cpu(), **more}
+
+    def velocity(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
+        source, more = condition["source"], {"encoder_hidden_states": condition["tokens"]}
+        if "image" in condition:
+            more["encoder_hidden_states_image"] = condition["image"]
+        if not self.pipe.config.expand_timesteps:
+            return self.transform(torch.cat([x, source.to(x)], 1), timestep=s * TRAIN_STEPS, **more)
+        timestep = (s * TRAIN_STEPS)[:, None].repeat(1, x.shape[2] * self.tokens)
+        timestep[:, : self.tokens] = 0
+        v = self.transform(torch.cat([source.to(x), x[:, :, 1:]], 2), timestep=timestep, **more)
+        return torch.cat([(x[:, :, :1] - source) / wide(s, x), v[:, :, 1:]], 2)
 
 
 class Experts(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +11,7 @@ import torch
 from vlreward.errors import ConfigError
 from vlreward.flow.collect import Bind, Decode, visual
 from vlreward.flow.evaluate import start
-from vlreward.flow.models.base import Condition
+from vlreward.flow.models.base import Asked, Condition
 from vlreward.flow.plan import Noise, Plan
 from vlreward.flow.rollout import Velocity, rollout
 from vlreward.rewards.composite import Composite
@@ -35,16 +35,16 @@ class Studio:
     device: str = "cpu"
     condition: Callable[[Sequence[str]], Condition] = lambda prompts: {}
     """What the network is told of prompts."""
-    learn: Callable[[Sequence[str]], None] = lambda prompts: None
+    learn: Callable[[Sequence[Asked]], None] = lambda asked: None
     """Encodes prompts that are not those of the samples."""
     spent: dict[str, int] = field(default_factory=lambda: {"passes": 0, "judged": 0})
     """Rows that went through the network (guidance not counted twice), and pictures that were judged."""
     written: list[dict[str, Any]] = field(default_factory=list)
     """Rows on the prompts that were written anew."""
 
-    def velocity(self, prompts: Sequence[str]) -> Velocity:
-        """The velocity on these prompts."""
-        bound = self.bind(prompts)
+    def velocity(self, samples: Sequence[Sample]) -> Velocity:
+        """The velocity on what these samples ask for."""
+        bound = self.bind(samples)
 
         def counted(x: torch.Tensor, s: torch.Tensor, policy: str = "train") -> torch.Tensor:
             self.spent["passes"] += len(x)
@@ -72,9 +72,10 @@ class Studio:
 
     def draw(self, samples: Sequence[Sample], members: Sequence[int], prompts: Sequence[str] | None = None) -> list[Rollout]:
         """A plain picture of each sample, from the start noise of these members; by other prompts than its own where they are given."""
+        asked = samples if prompts is None else [replace(s, prompt=prompt) for s, prompt in zip(samples, prompts, strict=True)]
         if prompts:
-            self.learn(prompts)
-        velocity = self.velocity(prompts or [sample.prompt for sample in samples])
+            self.learn(asked)
+        velocity = self.velocity(asked)
         return self.finished(samples, rollout(velocity, self.plan, self.noise(samples, members), lambda step: torch.empty(0)).x0)
 
     def finished(self, samples: Sequence[Sample], x0: torch.Tensor) -> list[Rollout]:

@@ -72,7 +72,7 @@ class FkSteering(Judged):
         owners, members = [sample for sample in part for _ in range(self.size)], [*range(self.size)] * len(part)
         steps = studio.plan.steps
         plan = replace(studio.plan, kernel=self.kernel, noisy=tuple(range(steps - 1)))
-        velocity = studio.velocity([sample.prompt for sample in owners])
+        velocity = studio.velocity(owners)
         lineages = Lineages(len(part), self.size, self.strength, self.potential)
         x, begin, start = studio.noise(owners, members), 0, velocity
 

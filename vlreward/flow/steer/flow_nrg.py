@@ -42,7 +42,7 @@ class FlowNrg(Steer):
         made: list[Rollout] = []
         for part in studio.batches(samples, 1):
             prompts = [sample.prompt for sample in part]
-            velocity = self.guided(studio.velocity(prompts), judge, studio.condition(prompts))
+            velocity = self.guided(studio.velocity(part), judge, studio.condition(prompts))
             x0 = rollout(velocity, studio.plan, studio.noise(part, [0] * len(part)), lambda step: torch.empty(0)).x0
             made += studio.finished(part, x0)
             done(len(part))

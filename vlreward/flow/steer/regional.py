@@ -35,7 +35,7 @@ class Regional(Steer):
     def steer(self, studio: Studio, samples: Sequence[Sample], done: Done = lambda count: None) -> list[Rollout]:
         made: list[Rollout] = []
         for part in studio.batches(samples, 1):
-            velocity = self.guided(studio.velocity([sample.prompt for sample in part]), self.mask(part, studio.shape).to(studio.device))
+            velocity = self.guided(studio.velocity(part), self.mask(part, studio.shape).to(studio.device))
             x0 = rollout(velocity, studio.plan, studio.noise(part, [0] * len(part)), lambda step: torch.empty(0)).x0
             made += studio.finished(part, x0)
             done(len(part))
