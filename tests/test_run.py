@@ -91,6 +91,13 @@ def test_a_clip_is_stored_as_an_animation_without_loss(run):
         assert stored.n_frames == 3  # type: ignore[attr-defined]
         stored.seek(2)
         last = Picture(stored.convert("RGB")).tensor
+        assert stored.info["loop"] == 0, "it plays again and again"
+        durations = []
+        for frame in range(3):
+            stored.seek(frame)
+            stored.load()
+            durations.append(stored.info["duration"])
+        assert durations[0] == durations[1] < durations[2], "one sees where it ends"
     assert (last - frames[2]).abs().max() <= 0.5 / 255 + 1e-6
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlreward.data.media import Picture
+from vlreward.data.media import Clip, Picture
 from vlreward.rewards.composite import Composite
 from vlreward.run import Run, RunFolder
 from vlreward.statistics import interval, paired_gain
+from vlreward.tiny.motion import glide
 from vlreward.tiny.scene import COLORS, Thing, draw, scene
 from vlreward.tiny.tasks import make
 from vlreward.types import RewardTable, Rollout, Sample
@@ -97,6 +98,27 @@ def _answer(sample: Sample, error: float, rng: random.Random) -> Rollout:
 def _without_box(sample: Sample) -> Sample:
     """A sample whose reference is broken, so that its judge breaks."""
     return Sample(id=sample.id, prompt=sample.prompt, visuals=sample.visuals, target={**sample.target, "boxes": [[1, 2, 3]]})
+
+
+def film_run(root: Path, name: str = "tiny-video", seed: int = 0, steps: int = 12, held: int = 8) -> RunFolder:
+    """`align` of a generator of clips: fewer and fewer of them stand still."""
+    rewards = Composite.from_tree([{"kind": "motion_match"}])
+    folder = _open(root, name, seed, "align", rewards)
+    rng = random.Random(f"film/{seed}")
+    for step in range(steps):
+        rollouts = [_filmed(step * 4 + i // 2, 0.6 * (1 - step / steps), rng) for i in range(4)]
+        table = rewards(rollouts)
+        _log(folder, step, table, rng, rewards.names)
+        folder.rollouts("train", step, rollouts, table, range(2))
+    numbers = [10**9 + i for i in range(held)]
+    _held_out(folder, rewards, *([_filmed(number, wrong, rng) for number in numbers] for wrong in (0.6, 0.1)), steps=steps)
+    return folder
+
+
+def _filmed(number: int, still: float, rng: random.Random) -> Rollout:
+    sample = make("glides", number)
+    clip = glide(random.Random(f"glides/{number}")).clip(32)
+    return Rollout(sample=sample, made=Clip(clip.tensor[:1].expand(5, -1, -1, -1)) if rng.random() < still else clip, group=number)
 
 
 def _painted(number: int, wrong: float, rng: random.Random) -> Rollout:

@@ -1,5 +1,8 @@
 """The page as a whole: it stands alone, trusts no data, shows what summary.json holds, and copes with unfinished runs."""
 
+import base64
+import io
+import itertools
 import json
 import re
 import shutil
@@ -8,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from vlreward.errors import UserError
 from vlreward.report.build import main, write_comparison, write_report
 from vlreward.report.plots import show
 
-from .folders import vlm_run
+from .folders import film_run, vlm_run
 
 
 class Page(HTMLParser):
@@ -243,3 +247,18 @@ def test_the_command_prints_where_the_page_is(runs, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == str(runs["flow"] / "report.html")
     assert main([str(runs["flow"]), str(runs["vlm"])], str(tmp_path / "both.html")) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "both.html")
+
+
+def test_clips_stand_side_by_side_before_and_after_and_play_without_a_script(tmp_path):
+    page = Page(write_report(film_run(tmp_path, steps=2, held=4).path))
+    moving = set()
+    for tag, attributes in page.tags:
+        if tag == "image":
+            kind, _, data = (attributes["href"] or "").partition(";base64,")
+            with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
+                if getattr(picture, "n_frames", 1) == 5 and kind == "data:image/webp":
+                    moving.add(attributes["id"])
+    assert moving, "no clip is embedded with all its frames"
+    shown = [(attributes["href"] or "")[1:] for tag, attributes in page.tags if tag == "use"]
+    pairs = itertools.pairwise(shown)
+    assert any(before != after and after in moving for before, after in pairs), "no clip of after stands beside its before"

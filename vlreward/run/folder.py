@@ -35,6 +35,8 @@ from vlreward.errors import ConfigError, UserError
 from vlreward.run.processes import environment, meet, rank
 from vlreward.types import Action, RewardTable, Rollout
 
+FRAME, LAST_FRAME = 125, 625
+"""Milliseconds for which a clip's frames are shown; the last one longer, so that one sees where a clip ends and begins."""
 KEPT_CHECKPOINTS = 2
 
 
@@ -177,7 +179,8 @@ class RunFolder:
             data, suffix = visual.png(), "png"
         else:
             frames, stream = [picture.pil for picture in visual.pictures], io.BytesIO()
-            frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], duration=125, loop=0, lossless=True)
+            shown = [FRAME] * (len(frames) - 1) + [LAST_FRAME]
+            frames[0].save(stream, "WEBP", save_all=True, append_images=frames[1:], duration=shown, loop=0, lossless=True)
             data, suffix = stream.getvalue(), "webp"
         name = f"media/{hashlib.sha1(data).hexdigest()[:16]}.{suffix}"
         if not (self.path / name).exists():

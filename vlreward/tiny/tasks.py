@@ -96,7 +96,7 @@ def motions(rng: random.Random) -> Sample:
 
 
 def glides(rng: random.Random) -> Sample:
-    """A clip to be made of one moving thing. target: motions for `motion_match`, objects for `object_match`."""
+    """A clip to be made of one moving thing, with a true one. target: motions for `motion_match`, objects for `object_match`."""
     return _glide(rng, new=False)
 
 
@@ -107,7 +107,7 @@ def new_glides(rng: random.Random) -> Sample:
 
 def _glide(rng: random.Random, new: bool) -> Sample:
     view = glide(rng, new)
-    return Sample(id="", prompt=view.caption, target=view.target)
+    return Sample(id="", prompt=view.caption, visuals=(view.clip(),), target=view.target)
 
 
 def tally(rng: random.Random) -> Sample:
