@@ -280,3 +280,53 @@ def hunyuan_video(folder: Path) -> Path:
         ),
     ).save_pretrained(folder)  # fmt: skip
     return folder
+
+
+def ltx2(folder: Path) -> Path:
+    from diffusers.models.autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
+    from diffusers.models.autoencoders.autoencoder_kl_ltx2_audio import AutoencoderKLLTX2Audio
+    from diffusers.models.transformers.transformer_ltx2 import LTX2VideoTransformer3DModel
+    from diffusers.pipelines.ltx2.connectors import LTX2TextConnectors
+    from diffusers.pipelines.ltx2.pipeline_ltx2 import LTX2Pipeline
+    from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
+
+    torch.manual_seed(0)
+    encoder, processor = families.gemma3()
+    width = encoder.config.text_config.hidden_size
+    connector: Any = {
+        f"{part}_connector_{key}": value
+        for part in ("video", "audio")
+        for key, value in {"num_attention_heads": 2, "attention_head_dim": width // 2, "num_layers": 1}.items()
+    } | {"video_connector_num_learnable_registers": None, "audio_connector_num_learnable_registers": None}
+    vae = AutoencoderKLLTX2Video(
+        latent_channels=4, block_out_channels=(8,), decoder_block_out_channels=(8,), layers_per_block=(1,), decoder_layers_per_block=(1, 1),
+        spatio_temporal_scaling=(True,), decoder_spatio_temporal_scaling=(True,), decoder_inject_noise=(False, False),
+        downsample_type=("spatial",), upsample_residual=(False,), upsample_factor=(1,), timestep_conditioning=False, patch_size=1,
+    )  # fmt: skip
+    torch.nn.init.normal_(vae.latents_mean, std=0.2)
+    torch.nn.init.uniform_(vae.latents_std, 0.5, 1.5)
+    sound = AutoencoderKLLTX2Audio(
+        base_channels=4, output_channels=2, ch_mult=(1,), num_res_blocks=1, attn_resolutions=None, in_channels=2, resolution=32,
+        latent_channels=2, mid_block_add_attention=False, mel_bins=8,
+    )  # fmt: skip
+    LTX2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, shift_terminal=0.1),
+        vae=vae,
+        audio_vae=sound,
+        text_encoder=encoder,
+        tokenizer=processor.tokenizer,
+        connectors=LTX2TextConnectors(
+            caption_channels=width, text_proj_in_factor=encoder.config.text_config.num_hidden_layers + 1, connector_rope_base_seq_len=32,
+            rope_double_precision=False, causal_temporal_positioning=False, rope_type="split", **connector,
+        ),
+        transformer=LTX2VideoTransformer3DModel(
+            in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, cross_attention_dim=16, audio_in_channels=4,
+            audio_out_channels=4, audio_num_attention_heads=2, audio_attention_head_dim=4, audio_cross_attention_dim=8, num_layers=1,
+            caption_channels=width, rope_double_precision=False, rope_type="split",
+        ),
+        vocoder=LTX2Vocoder(
+            in_channels=16, hidden_channels=32, out_channels=2, upsample_kernel_sizes=[4, 4], upsample_factors=[2, 2],
+            resnet_kernel_sizes=[3], resnet_dilations=[[1, 3, 5]], output_sampling_rate=16000,
+        ),
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
