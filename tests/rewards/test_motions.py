@@ -46,17 +46,12 @@ def test_the_tiny_worlds_own_clips_are_right_and_anothers_are_not(task):
     assert MotionMatch().score(own).scores.mean() > 0.99
 
 
-def test_tasks_tell_what_their_rewards_need_and_new_kinds_are_others():
-    kinds = {new: {make(task, seed).prompt for seed in range(2000)} for new, task in ((False, "glides"), (True, "new_glides"))}
-    assert (len(kinds[False]), len(kinds[True])) == (72, 24)
+def test_new_kinds_are_others_of_which_each_word_was_seen():
+    kinds = {new: {make(task, seed).prompt for seed in range(600)} for new, task in ((False, "glides"), (True, "new_glides"))}
+    assert (len(kinds[False]), len(kinds[True])) == (18, 6)
     assert not kinds[False] & kinds[True]
-    words = [{tuple(sorted(pair)) for kind in group for pair in pairs(kind.split())} for group in kinds.values()]
-    assert words[1] <= words[0], "each pair of words of a new kind was seen"
-
-
-def pairs(words: list[str]) -> list[tuple[str, str]]:
-    kept = [words[1], words[2], words[4]]
-    return [(kept[0], kept[1]), (kept[0], kept[2]), (kept[1], kept[2])]
+    seen, new = ({word for prompt in group for word in prompt.split()} for group in kinds.values())
+    assert new <= seen
 
 
 def test_each_demand_is_a_term():
