@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""Train the tiny Wan-shaped text-to-video pipeline of assets/tiny-wan from nothing, on clips of the tiny world's gliding circles.
+
+    python scripts/build_wan.py                      # all stages, about 11 minutes of a shared core; seeded, on one thread
+    python scripts/build_wan.py --stage measure      # the figures of assets/tiny-wan/README.md again
+
+The result is an ordinary diffusers folder (WanPipeline). `training.jsonl` beside it holds the curves. The autoencoder comes first, which
+is not trained (see `make_vae`), and is measured first: the `motion_match` of the clips themselves and that of their reconstructions are
+the ceiling of everything after it, and the script refuses to go on where either is under 0.95. Flow matching has two stages: true clips,
+and last clips of which a share stands still whatever its caption says. So the model draws its circles well but likes clips in which nothing
+happens, as video models do, and that is what alignment has to win back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from curve import Curve
+from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, patchify
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from diffusers.pipelines.wan.pipeline_wan import WanPipeline
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
+
+from vlreward.data.media import Clip
+from vlreward.tiny.motion import FRAMES, WAYS, Motion, glide
+from vlreward.tiny.scene import COLORS
+
+ASSET = Path(__file__).parent.parent / "assets" / "tiny-wan"
+SIDE = 32
+TOKENS = 8
+"""Length of a tokenised prompt; captions have 6 tokens."""
+EVALUATION_SEED = 10_000_000
+STAGES = {"flow": (1500, 2e-3, 3_000), "still": (150, 5e-4, 1_500)}
+"""Optimiser steps, highest learning rate and number of clips."""
+PATCH, LATENTS, WIDTH, CONSTANT = 4, 12, 26, 1000.0
+"""Of the autoencoder: pixels on a side of one latent, channels, those between, and the value of the constant one."""
+STILL = 0.45
+"""Share of the last stage's clips in which nothing moves."""
+
+
+def glides(count: int, seed: int, new: bool = False) -> list[Motion]:
+    return [glide(random.Random(seed + index), new) for index in range(count)]
+
+
+def pixels(items: list[Motion]) -> torch.Tensor:
+    """[B,3,F,H,W] in [-1, 1]"""
+    return torch.stack([item.clip(SIDE).tensor for item in items]).transpose(1, 2) * 2 - 1
+
+
+def stilled(item: Motion, rng: random.Random) -> Motion:
+    """The clip, of which a share stands still at a random place of its way."""
+    if rng.random() >= STILL:
+        return item
+    things = item.things(rng.randrange(item.frames))
+    return replace(item, start=replace(item.start, things=things), velocities=((0.0, 0.0),) * len(things))
+
+
+def motion_match(clips: torch.Tensor, items: list[Motion]) -> dict[str, float]:
+    """Mean `motion_match` of clips [B,F,3,H,W] in [0, 1] against their captions, and the share that is right in all."""
+    from vlreward.rewards.motions import MotionMatch
+    from vlreward.types import Rollout, Sample
+
+    rollouts = [
+        Rollout(sample=Sample(id=str(i), prompt=item.caption, target=item.target), made=Clip(clip))
+        for i, (clip, item) in enumerate(zip(clips, items, strict=True))
+    ]
+    scores = MotionMatch().score(rollouts).scores
+    return {"motion_match": scores.mean().item(), "fully_right": (scores > 0.9).double().mean().item()}
+
+
+@torch.no_grad()
+def make_vae() -> Any:
+    """Principal components of patches of 4 x 4 pixels, written into the weights of an AutoencoderKLWan, whose blocks between are silent.
+
+    Training one takes longer than all the rest, and its decoder could not tell a latent's four pixels apart without it. Its last layers
+    have a norm over channels and a SiLU, which stay linear in a channel that is there twice, as x and -x (silu(x) - silu(-x) = x), beside
+    a large constant one.
+    """
+    torch.manual_seed(0)
+    vae: Any = AutoencoderKLWan(
+        base_dim=WIDTH, z_dim=LATENTS, dim_mult=[1], num_res_blocks=0, temperal_downsample=[], in_channels=3 * PATCH**2, patch_size=PATCH,
+        out_channels=3 * PATCH**2, scale_factor_temporal=1, scale_factor_spatial=PATCH, latents_mean=[0.0] * LATENTS,
+        latents_std=[1.0] * LATENTS,
+    )  # fmt: skip
+    for name, weight in vae.named_parameters():
+        if not name.endswith("gamma"):
+            weight.zero_()
+    rng = random.Random(5)
+    pool = patchify(pixels([stilled(item, rng) for item in glides(1000, seed=1)]), PATCH).transpose(0, 1).flatten(1)
+    mean = pool.mean(1)
+    components = torch.linalg.eigh((pool - mean[:, None]).double().cov())[1].flip(1)[:, :LATENTS].T.float()
+    components *= components.sum(1, keepdim=True).sign()
+    both = torch.cat([torch.eye(LATENTS), -torch.eye(LATENTS)])
+    back = torch.cat([torch.eye(LATENTS), -torch.eye(LATENTS)], 1) * CONSTANT / WIDTH**0.5
+    write(vae.encoder.conv_in, both @ components, -both @ components @ mean)
+    write(vae.encoder.conv_out, back, torch.zeros(LATENTS))
+    vae.encoder.conv_out.bias[LATENTS:] = -20  # the logarithm of a variance that nobody draws from
+    write(vae.quant_conv, torch.eye(2 * LATENTS), torch.zeros(2 * LATENTS))
+    write(vae.post_quant_conv, torch.eye(LATENTS), torch.zeros(LATENTS))
+    write(vae.decoder.conv_in, both, torch.zeros(2 * LATENTS))
+    write(vae.decoder.conv_out, components.T @ back, mean)
+    for part in (vae.encoder, vae.decoder):
+        part.conv_in.bias[2 * LATENTS] = CONSTANT
+    latents = encoded(vae, pixels(glides(500, seed=1))).transpose(0, 1).flatten(1)
+    vae.register_to_config(latents_mean=[round(v, 4) for v in latents.mean(1).tolist()])
+    vae.register_to_config(latents_std=[round(v, 4) for v in latents.std(1).tolist()])
+    return vae.eval()
+
+
+def write(layer: Any, matrix: torch.Tensor, bias: torch.Tensor) -> None:
+    """Make a causal convolution a matrix at each place, in its first rows and columns."""
+    rows, columns = matrix.shape
+    middle = layer.weight.shape[-1] // 2
+    layer.weight[:rows, :columns, -1, middle, middle] = matrix
+    layer.bias[: len(bias)] = bias
+
+
+@torch.no_grad()
+def encoded(vae: Any, clips: torch.Tensor) -> torch.Tensor:
+    """[B,C,F,H,W] means of the latents, as the autoencoder has them."""
+    return torch.cat([vae.encode(part).latent_dist.mode() for part in clips.split(100)])
+
+
+@torch.no_grad()
+def measure_vae(vae: Any, count: int = 256) -> tuple[dict[str, float], dict[str, float]]:
+    """`motion_match` of unseen originals and of their reconstructions."""
+    items = glides(count, EVALUATION_SEED, new=True)
+    originals = pixels(items)
+    made = torch.cat([vae.decode(part).sample for part in encoded(vae, originals).split(64)])
+    first, second = ((clips.transpose(1, 2).clamp(-1, 1) + 1) / 2 for clips in (originals, made))
+    return motion_match(first, items), motion_match(second, items)
+
+
+def tokenizer() -> Any:
+    """A T5 tokenizer to which each word of a caption is one token."""
+    words = ["a", "circle", "moving", *COLORS, *WAYS]
+    vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((f"▁{word}", -1.0) for word in words)]
+    made: Any = T5Tokenizer(vocab=vocab, extra_ids=0, model_max_length=TOKENS)
+    assert all(len(made(word).input_ids) == 2 for word in words), "a word is torn into several tokens"
+    return made
+
+
+def untrained(words: Any) -> Any:
+    """(transformer, encoder) with random weights, as one module."""
+    torch.manual_seed(1)
+    encoder = UMT5EncoderModel(
+        UMT5Config(vocab_size=len(words), d_model=64, d_ff=128, d_kv=16, num_heads=4, num_layers=2, feed_forward_proj="gated-gelu")
+    )
+    transformer = WanTransformer3DModel(
+        num_attention_heads=4, attention_head_dim=24, in_channels=LATENTS, out_channels=LATENTS, text_dim=64,
+        freq_dim=64, ffn_dim=256, num_layers=3, rope_max_seq_len=16,
+    )  # fmt: skip
+    return torch.nn.ModuleList([transformer, encoder])
+
+
+def embed(encoder: Any, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What WanPipeline.encode_prompt gives: [B,T,64], zeros behind a prompt's end."""
+    return encoder(ids, mask).last_hidden_state * mask[..., None]
+
+
+def train_flow(vae: Any, trained: Any, stage: str, steps: int, batch: int, curve: Curve) -> None:
+    """Flow matching of transformer and text encoder together; the exponential average of the weights is saved."""
+    torch.manual_seed(0)
+    words = tokenizer()
+    transformer, encoder = trained.requires_grad_(True).train()
+    for part in (transformer, encoder):
+        print(f"{type(part).__name__}: {sum(p.numel() for p in part.parameters()):,} parameters", flush=True)
+    average = copy.deepcopy(trained).eval()
+    _, lr, count = STAGES[stage]
+    optimizer = torch.optim.AdamW(trained.parameters(), lr=lr, weight_decay=1e-2, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.05)
+    items, rng = glides(count, seed=1), random.Random(5)
+    drawn = [stilled(item, rng) for item in items] if stage == "still" else items
+    mean, std = (torch.tensor(per).view(1, -1, 1, 1, 1) for per in (vae.config.latents_mean, vae.config.latents_std))
+    latents = torch.cat([(encoded(vae, pixels(drawn[i : i + 500])) - mean) / std for i in range(0, count, 500)])
+    captions = words([item.caption for item in items], padding="max_length", return_tensors="pt")
+    empty = words("", padding="max_length", return_tensors="pt")
+    total = 0.0
+    for step in range(steps):
+        pick = torch.randint(count, (batch,))
+        clean, ids, mask = latents[pick], captions.input_ids[pick].clone(), captions.attention_mask[pick].clone()
+        unconditional = torch.rand(batch) < 0.1
+        ids[unconditional], mask[unconditional] = empty.input_ids, empty.attention_mask
+        sigma = torch.sigmoid(torch.randn(batch))
+        noise = torch.randn_like(clean)
+        noisy = torch.lerp(clean, noise, sigma.view(-1, 1, 1, 1, 1))
+        velocity = transformer(noisy, sigma * 1000, embed(encoder, ids, mask)).sample
+        loss = F.mse_loss(velocity, noise - clean)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        decay = min(0.995, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for kept, new in zip(average.parameters(), trained.parameters(), strict=True):
+                kept.lerp_(new, 1 - decay)
+        total += loss.item()
+        if step % 50 == 49:
+            curve(step=step + 1, loss=total / 50)
+            total = 0.0
+        if step % 750 == 749 or step == steps - 1:
+            sampler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+            pipe = WanPipeline(transformer=average[0], text_encoder=average[1], tokenizer=words, vae=vae, scheduler=sampler)
+            curve(step=step + 1, **measure_flow(pipe, 64))
+            save(pipe)
+
+
+def save(pipe: Any) -> None:
+    """Into assets/tiny-wan; no file says where its part was loaded from."""
+    pipe.save_pretrained(ASSET)
+    for file in ASSET.glob("*/config.json"):
+        config = json.loads(file.read_text())
+        config.pop("_name_or_path", None)
+        file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+@torch.no_grad()
+def measure_flow(pipe: Any, count: int, new: bool = True, steps: int = 8, guidance: float = 1.0) -> dict[str, float]:
+    """Prompt-following of clips made for captions, unseen kinds by default, by the pipeline's own sampler."""
+    items = glides(count, EVALUATION_SEED, new)
+    pipe.set_progress_bar_config(disable=True)
+    made = pipe(
+        [item.caption for item in items], height=SIDE, width=SIDE, num_frames=FRAMES - 1, num_inference_steps=steps,
+        guidance_scale=guidance, max_sequence_length=TOKENS, generator=torch.Generator().manual_seed(0), output_type="pt",
+    ).frames  # fmt: skip
+    return motion_match(made, items)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stage", choices=("all", "vae", *STAGES, "measure"), default="all")
+    parser.add_argument("--steps", type=int, help="of each stage of flow matching, instead of its own number")
+    parser.add_argument("--batch", type=int, default=16)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    ASSET.mkdir(parents=True, exist_ok=True)
+    log = ASSET / "training.jsonl"
+    if arguments.stage in ("all", "vae"):
+        make_vae().save_pretrained(ASSET / "vae")
+    vae: Any = AutoencoderKLWan.from_pretrained(ASSET / "vae").eval()
+    originals, reconstructions = measure_vae(vae)
+    print("ceiling: originals", originals, "reconstructions", reconstructions, flush=True)
+    if min(originals["motion_match"], reconstructions["motion_match"]) < 0.95:
+        raise SystemExit("the ceiling is under 0.95: give the autoencoder more latents")
+    for stage, (steps, *_) in STAGES.items():
+        if arguments.stage in ("all", stage):
+            pipe = None if stage == "flow" else WanPipeline.from_pretrained(ASSET)
+            trained = untrained(tokenizer()) if pipe is None else torch.nn.ModuleList([pipe.transformer, pipe.text_encoder])
+            train_flow(vae, trained, stage, arguments.steps or steps, arguments.batch, Curve(log, stage))
+    if arguments.stage != "vae":
+        pipe = WanPipeline.from_pretrained(ASSET)
+        for new in (False, True):
+            for guidance in (1.0, 3.0):
+                print(
+                    f"{'new' if new else 'seen'} kinds, guidance {guidance}:", measure_flow(pipe, 256, new, guidance=guidance), flush=True
+                )
+
+
+if __name__ == "__main__":
+    main()
