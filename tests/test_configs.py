@@ -56,7 +56,7 @@ PLANTED = {
     "unknown objective": ("align", "kind: flow_grpo", "kind: flow_gripo", ("objective.kind", "'flow_gripo'", "Did you mean 'flow_grpo'?")),
     "no log-probabilities": ("align", "kernel: flow_sde, noise: 0.7", "kernel: ode", ("sampler.kernel", "'ode'", "'flow_sde'")),
     "missing file": ("score", "photographs.jsonl", "photos.jsonl", ("data.of.of.0.path", "there is no file 'assets/pairs/photos.jsonl'")),
-    "negative group size": ("align", "size: ", "size: -", ("group.size", "-", "at least 1")),
+    "negative group size": ("align", "size: ", "size: -", ("group.size", "-", "at least 2")),
     "text reward for a generator": ("align", "kind: object_match", "kind: box_iou", ("rewards.0.kind", "'box_iou'", "makes pictures")),
     "unknown TRL option": ("vlm", "beta: 0.0", "bata: 0.0", ("trl", "bata", "beta")),
     "missing model": ("vlm", "assets/tiny-vlm", "assets/tiny-vml", ("policy.model", "assets/tiny-vml")),

@@ -156,7 +156,7 @@ def test_a_judgement_that_broke_on_the_way_credits_neither_neighbour():
     def judge(rollouts) -> RewardTable:
         calls.append(len(rollouts))
         scores = closeness(rollouts).total.tolist()
-        broke = len(calls) == 3
+        broke = len(calls) == 2
         return table_of([float("nan"), *scores[1:]] if broke else scores, ["broke", *[None] * 47] if broke else [])
 
     objective.credit(collected, objective.score(collected, judge), GroupAdvantage())
