@@ -33,7 +33,8 @@ def run(config: Path, name: str, overrides: list[str], folder: Path) -> None:
     subprocess.run([*command, f"run.name={name}", f"run.folder={folder}", *overrides, *began], check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if not began:
-        (folder / name / SPENT).write_text(json.dumps(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime))
+        spent = (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
+        (folder / name / SPENT).write_text(json.dumps(round(spent, 3)))
 
 
 def read(path: Path) -> Any:
