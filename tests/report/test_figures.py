@@ -1,5 +1,6 @@
 """The figures that the report computes, by hand."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from vlreward.report.cards import Chosen
 from vlreward.report.compare import pooled
 from vlreward.report.figures import BINS, alone, by_step, curve_names, figures
-from vlreward.report.folder import RunRecord
+from vlreward.report.folder import RunRecord, read_run
 from vlreward.report.view import duration, held_out_table, view
 
 
@@ -27,6 +28,16 @@ def test_low_scores_inapplicable_rows_and_broken_judges_are_counted_apart():
     assert (found["rows"], found["not_applicable"], found["broken"]) == (4, 1, 1)
     assert found["mean"] == 0.5
     assert found["errors"] == [{"error": "torn: file", "count": 1}]
+
+
+def test_the_breakdown_is_of_the_first_and_the_last_evaluation_whatever_came_between(tmp_path):
+    phases = ("after", "before", "epoch_12", "epoch_4")
+    (tmp_path / "run.json").write_text("{}")
+    for phase in phases:
+        (tmp_path / f"evaluation_{phase}.jsonl").write_text(json.dumps(row("1", 1.0, 1.0)) + "\n")
+    assert list(figures(read_run(tmp_path))["terms"]["a"]["phases"]) == ["before", "after"]
+    (tmp_path / "evaluation_after.jsonl").unlink()
+    assert list(figures(read_run(tmp_path))["terms"]["a"]["phases"]) == ["before", "epoch_12"], "of a run that is not finished yet"
 
 
 def test_the_total_has_the_errors_of_all_terms():

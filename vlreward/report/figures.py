@@ -35,9 +35,11 @@ def figures(record: RunRecord) -> dict[str, Any]:
 
 
 def judged(record: RunRecord) -> dict[str, Sequence[Row]]:
-    """phase -> scored rows that the breakdown is about: the held-out evaluations, else every scored row, else the logged rollouts."""
+    """phase -> scored rows that the breakdown is about: the first and the last held-out evaluation, else every scored row, else the logged
+    rollouts. What was evaluated on the way is among the curves."""
     if record.evaluations:
-        return dict(record.evaluations)
+        phases = list(record.evaluations)
+        return {phase: record.evaluations[phase] for phase in dict.fromkeys((phases[0], phases[-1]))}
     scored = [_as_logged(row) for row in record.scores if "scores" in row]
     if any("matched" in row for row in scored):
         sides = {"matched": True, "mismatched": False, "unpaired": None}

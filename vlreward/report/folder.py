@@ -85,7 +85,7 @@ def read_run(path: Path) -> RunRecord:
         metrics=[row for row in _rows(files, "metrics.jsonl") if isinstance(row.get("step"), int)],
         rollouts=_rows(files, "rollouts.jsonl"),
         scores=_rows(files, "scores.jsonl"),
-        evaluations=dict(sorted(phases.items(), key=lambda item: ({"before": 0, "after": 2}.get(item[0], 1), item[0]))),
+        evaluations=dict(sorted(phases.items(), key=lambda item: _moment(item[0]))),
         summary=_mapping(path / "summary.json"),
     )
 
@@ -110,3 +110,9 @@ def _yaml(text: str, file: Path) -> Row:
     except yaml.YAMLError as error:
         raise UserError(f"{file}: not valid YAML") from error
     return value if isinstance(value, dict) else {}
+
+
+def _moment(phase: str) -> tuple[int, int]:
+    """Sorts 'before', 'epoch_4', 'epoch_12', 'after' as they came."""
+    step = phase.rpartition("_")[2]
+    return {"before": 0, "after": 2}.get(phase, 1), int(step) if step.isdigit() else 0
