@@ -79,7 +79,8 @@ class LatentReward(nn.Module):
     def load(cls, folder: Path, device: str = "cpu") -> LatentReward:
         """From a folder that `save` wrote. Raises ConfigError where there is none."""
         if not (folder / "latent_reward.json").is_file():
-            raise ConfigError(f"is {str(folder)!r}, where no latent reward was saved; `vlreward align` with 'euphonium' makes one")
+            how = "`vlreward align` with the objective 'latent_reward' or 'euphonium' leaves one in its run"
+            raise ConfigError(f"is {str(folder)!r}, where no latent reward was saved; {how}")
         model = cls(**json.loads((folder / "latent_reward.json").read_text()))
         model.load_state_dict(load_file(folder / "latent_reward.safetensors"))
         return model.to(device).eval()

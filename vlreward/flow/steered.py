@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 import torch
 
 from vlreward.errors import ConfigError
-from vlreward.flow.steer.base import Studio
+from vlreward.flow.steer.base import Steer, Studio
 from vlreward.run import Progress
 
 if TYPE_CHECKING:
     from vlreward.flow.trainer import Trainer
+
+
+def ready(steer: Steer, trainer: Trainer) -> None:
+    """Load what it steers by, before any picture is drawn. Raises ConfigError where that, or weights to compare with, is not there."""
+    for name in steer.policies - set(trainer.policies.names):
+        problem = f"is {steer.kind!r}, which compares with the weights {name!r} below a LoRA; set generator.lora"
+        raise ConfigError(problem, "eval.steer.kind")
+    steer.load(trainer.device)
 
 
 @torch.no_grad()
@@ -20,10 +28,6 @@ def steered(trainer: Trainer) -> dict[str, float | str]:
     """Make, judge and log the held-out pictures as phase 'after'; what a sample took, and what a plain picture takes."""
     block = trainer.config.eval
     assert block is not None and block.steer is not None, "there is nothing to steer by"
-    for name in block.steer.policies - set(trainer.policies.names):
-        raise ConfigError(
-            f"is {block.steer.kind!r}, which compares with the weights {name!r} below a LoRA; set generator.lora", "eval.steer.kind"
-        )
     plan = trainer.held_out_plan("train")
     studio = Studio(
         bind=lambda asked: trainer.bind(asked, plan.guidance), decode=trainer.model.decode, plan=plan, shape=trainer.model.shape(),

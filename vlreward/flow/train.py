@@ -13,7 +13,7 @@ from vlreward.errors import ConfigError
 from vlreward.flow.config import Align
 from vlreward.flow.given import singly
 from vlreward.flow.processes import Processes
-from vlreward.flow.steered import steered
+from vlreward.flow.steered import ready, steered
 from vlreward.flow.trainer import Trainer
 from vlreward.rewards.composite import Composite
 from vlreward.run import RunFolder, quiet
@@ -26,6 +26,8 @@ def evaluate(config: Align, resume: bool = False, fresh: bool = False) -> RunFol
     config = replace(config, run=replace(config.run, name=f"{config.run.name}-eval"))
     with _opened(config, "eval", resume, fresh) as trainer:
         trainer.folder.rewind(-1)
+        if config.eval and config.eval.steer:
+            ready(config.eval.steer, trainer)
         trainer.evaluate("before", "train")
         phases, summary = ["before"], dict[str, Any](command="eval")
         if config.eval and config.eval.steer:

@@ -140,6 +140,7 @@ def test_a_learned_latent_reward_guides_by_command(config_text, tmp_path):
     config, _ = load(path, [f"eval.steer={{kind: flow_nrg, reward: {tmp_path}}}", "run.name=none"], Align)
     with pytest.raises(ConfigError, match=r"eval\.steer\.reward: .* no latent reward"):
         evaluate(config)
+    assert not (tmp_path / "runs" / "none-eval" / "evaluation_before.jsonl").exists(), "nothing was drawn for it"
 
 
 # generate, criticise, refine

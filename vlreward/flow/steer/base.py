@@ -94,6 +94,9 @@ class Steer:
     policies: ClassVar[frozenset[str]] = frozenset()
     """Named weights it asks for besides those that are evaluated."""
 
+    def load(self, device: str) -> None:
+        """Bring into memory what it steers by. Raises ConfigError where that is not there; nothing by default."""
+
     def steer(self, studio: Studio, samples: Sequence[Sample], done: Done = lambda count: None) -> list[Rollout]:
         """One rollout a sample, in order; `done` hears of each part of the samples."""
         raise NotImplementedError(f"{type(self).__name__} must define steer")
@@ -110,6 +113,9 @@ class Judged(Steer):
         for i, term in enumerate(self.by.terms):
             if "text" in term.reward.needs:
                 raise ConfigError(f"is {term.reward.kind!r}, which judges text, but a generator makes pictures", f"by.{i}.kind")
+
+    def load(self, device: str) -> None:
+        self.by.load(device)
 
 
 def best(rollouts: Sequence[Rollout], table: RewardTable, each: int) -> list[Rollout]:

@@ -34,15 +34,17 @@ class FlowNrg(Steer):
     reward: Path
     strength: NotNegative = 1.0
 
-    def steer(self, studio: Studio, samples: Sequence[Sample], done: Done = lambda count: None) -> list[Rollout]:
+    def load(self, device: str) -> None:
         try:
-            judge = LatentReward.load(locate(self.reward), studio.device)
+            self.judge = LatentReward.load(locate(self.reward), device)
         except ConfigError as error:
             raise ConfigError(error.problem, "eval.steer.reward") from error
+
+    def steer(self, studio: Studio, samples: Sequence[Sample], done: Done = lambda count: None) -> list[Rollout]:
         made: list[Rollout] = []
         for part in studio.batches(samples, 1):
             prompts = [sample.prompt for sample in part]
-            velocity = self.guided(studio.velocity(part), judge, studio.condition(prompts))
+            velocity = self.guided(studio.velocity(part), self.judge, studio.condition(prompts))
             x0 = rollout(velocity, studio.plan, studio.noise(part, [0] * len(part)), lambda step: torch.empty(0)).x0
             made += studio.finished(part, x0)
             done(len(part))

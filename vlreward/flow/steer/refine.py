@@ -30,8 +30,11 @@ class Refine(Judged):
     """A total from which on a picture is handed out as it is; None refines all."""
     refiner: Refiner = field(default_factory=Template)
 
+    def load(self, device: str) -> None:
+        super().load(device)
+        self.refiner.load(device)
+
     def steer(self, studio: Studio, samples: Sequence[Sample], done: Done = lambda count: None) -> list[Rollout]:
-        self.refiner.load(studio.device)
         made: list[Rollout] = []
         for part in studio.batches(samples, 1):
             made += self.refined(studio, part)
