@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vlreward.critics.network import Critic, read_trunk
+from vlreward.critics.network import Critic
+from vlreward.models.folders import trainable_model
 from vlreward.run import quiet
 from vlreward.tiny.preferences import TinyComparisons
 
@@ -22,7 +23,7 @@ def critic():
     def build(head) -> Critic:
         torch.manual_seed(0)
         with quiet("transformers"):
-            trunk, processor = read_trunk(TRUNK)
+            trunk, processor = trainable_model(TRUNK, "model")
         return Critic(trunk, processor, head, (9216, 9216)).eval()
 
     return build

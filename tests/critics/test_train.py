@@ -144,7 +144,7 @@ MISTAKES = {
     "unknown loss": ({"losses": [{"kind": "bradley"}]}, "Did you mean 'bradley_terry'?"),
     "loss without its head": ({"losses": [{"kind": "bradley_terry", "of": "aspects"}]}, "losses.0.of: is 'aspects', but the head"),
     "missing file": ({"data": {"path": "nowhere.jsonl"}}, "data.path: there is no file 'nowhere.jsonl'"),
-    "missing model": ({"critic": {"model": "nowhere"}}, "critic.model: there is no model folder 'nowhere' here"),
+    "missing model": ({"critic": {"model": "nowhere"}}, "critic.model: is 'nowhere', neither a folder nor in the Hugging Face cache"),
     "odd micro-batch": ({"micro_batch": 3}, "micro_batch: is 3, expected a divisor of batch = 4"),
 }
 

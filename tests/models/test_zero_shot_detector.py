@@ -142,7 +142,7 @@ def test_object_match_judges_by_it(place):
 
 
 def test_what_is_no_such_checkpoint_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="there is no model folder 'nowhere'"):
+    with pytest.raises(ConfigError, match="is 'nowhere', neither a folder"):
         detector("nowhere")
     BertConfig().save_pretrained(tmp_path / "bert")
     with pytest.raises(ConfigError, match="is a 'bert', expected one of grounding-dino"):

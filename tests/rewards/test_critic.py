@@ -10,9 +10,10 @@ import torch
 
 from vlreward.config import parse
 from vlreward.critics.heads.base import Head
-from vlreward.critics.network import Critic, read_trunk
+from vlreward.critics.network import Critic
 from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
+from vlreward.models.folders import trainable_model
 from vlreward.rewards.composite import Composite
 from vlreward.rewards.critic import CriticReward
 from vlreward.run import quiet
@@ -30,7 +31,7 @@ def reward(tmp_path):
         torch.manual_seed(0)
         folder = tmp_path / head["kind"]
         with quiet("transformers"):
-            trunk, processor = read_trunk(str(TRUNK))
+            trunk, processor = trainable_model(str(TRUNK), "model")
         Critic(trunk, processor, parse(Head, head), (9216, 9216)).save(folder)
         return CriticReward(path=folder)
 

@@ -32,11 +32,12 @@ def untrained(kind: str) -> Path:
 
     from vlreward.config import parse
     from vlreward.critics.heads.base import Head
-    from vlreward.critics.network import Critic, read_trunk
+    from vlreward.critics.network import Critic
+    from vlreward.models.folders import trainable_model
 
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     torch.manual_seed(0)
-    trunk, processor = read_trunk(str(ROOT / "assets" / "tiny-vlm-teller"))
+    trunk, processor = trainable_model(str(ROOT / "assets" / "tiny-vlm-teller"), "model")
     Critic(trunk, processor, parse(Head, {"kind": kind}), (9216, 9216)).save(folder)
     return folder

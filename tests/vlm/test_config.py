@@ -39,7 +39,7 @@ def test_group_of_one_is_refused(small):
 
 
 def test_missing_model_folder_is_named_before_a_run_folder_is_made(small, tmp_path):
-    with pytest.raises(ConfigError, match=r"no model folder 'assets/none'") as caught:
+    with pytest.raises(ConfigError, match="is 'assets/none', neither a folder") as caught:
         train(small(policy={"model": "assets/none"}))
     assert caught.value.key == "policy.model"
     assert not list(tmp_path.iterdir())

@@ -18,16 +18,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vlreward.config import locate, parse, resolved
+from vlreward.config import parse, resolved
 from vlreward.critics.heads.base import Head, States
 from vlreward.critics.reading import Reading, conversation
 from vlreward.critics.verdicts import Verdicts
 from vlreward.data.media import Picture, Visual
 from vlreward.errors import ConfigError, RewardError
+from vlreward.models.folders import trainable_model
 from vlreward.models.prompts import Clips, processed
 from vlreward.types import Rollout
 
-CARD, HEAD, ADAPTER = "critic.json", "head.safetensors", "adapter_config.json"
+CARD, HEAD = "critic.json", "head.safetensors"
 LANGUAGE = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """The linear layers that a LoRA goes into, as a pattern of module names."""
 ONE_BY_ONE = "Gemma3"
@@ -158,7 +159,7 @@ class Critic(nn.Module):
     def load(cls, folder: Path, device: str = "cpu", half: bool = False) -> Critic:
         """From a folder that `save` wrote, in float32 (the trunk in bfloat16 if `half`). Raises ConfigError where there is none."""
         card = read_card(folder)
-        trunk, processor = read_trunk(str(folder), half)
+        trunk, processor = trainable_model(str(folder), "path", half)
         pixels = tuple(card["pixels"]) if card["pixels"] else None
         critic = cls(trunk, processor, parse(Head, card["head"]), pixels, parse(Clips | None, card["clips"]))
         critic.network.load_state_dict(load_file(folder / HEAD))
@@ -172,37 +173,6 @@ def read_card(folder: Path) -> dict[str, Any]:
             f"is {str(folder)!r}, where no critic was saved; `vlreward train-critic` leaves one in runs/<name>/critic", "path"
         )
     return json.loads((folder / CARD).read_text())
-
-
-def read_trunk(model: str, half: bool = False) -> tuple[Any, Any]:
-    """Model (float32 or bfloat16) and processor of a folder; of a folder with a LoRA, the model it belongs to with the LoRA in place.
-
-    Runs no code from the folder. Raises ConfigError.
-    """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    place = locate(model)
-    adapter = (place / ADAPTER).is_file()
-    base = locate(json.loads((place / ADAPTER).read_text())["base_model_name_or_path"]) if adapter else place
-    if not (base / "config.json").is_file():
-        raise ConfigError(
-            f"there is no model folder {str(base)!r} here; fetch one with `hf download <name> --local-dir <folder>`", "critic.model"
-        )
-    try:
-        processor: Any = AutoProcessor.from_pretrained(place, local_files_only=True)
-        dtype = torch.bfloat16 if half else torch.float32
-        trunk: Any = AutoModelForImageTextToText.from_pretrained(base, dtype=dtype, local_files_only=True, use_safetensors=True)
-        if adapter:
-            from peft import PeftModel
-
-            if len(processor.tokenizer) > trunk.get_input_embeddings().weight.shape[0]:
-                trunk.resize_token_embeddings(len(processor.tokenizer), mean_resizing=False)
-            trunk = PeftModel.from_pretrained(trunk, str(place))
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(
-            f"{place} holds no vision-language model that can be read: {str(error).splitlines()[0]}", "critic.model"
-        ) from error
-    return trunk, processor
 
 
 def adapt(critic: Critic, rank: int, model: str) -> None:

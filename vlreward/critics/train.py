@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 
-from vlreward.config import locate, resolved
+from vlreward.config import resolved
 from vlreward.critics.config import TrainCritic
 from vlreward.critics.evaluate import judge
 from vlreward.critics.measures import Judged, figures, row
-from vlreward.critics.network import CARD, HEAD, Critic, adapt, read_card, read_trunk
+from vlreward.critics.network import CARD, HEAD, Critic, adapt, read_card
 from vlreward.critics.trainer import Trainer
 from vlreward.errors import ConfigError
+from vlreward.models.folders import model_folder, trainable_model
 from vlreward.run import Progress, RunFolder, quiet, seed_everything, world
 from vlreward.statistics import gains
 from vlreward.types import Comparison, RewardOutput, RewardTable
@@ -85,12 +86,12 @@ def evaluate(config: TrainCritic, resume: bool = False, fresh: bool = False) -> 
 def build(config: TrainCritic, device: str) -> Critic:
     """The critic that training starts from. Raises ConfigError."""
     block = config.critic
-    trunk, processor = read_trunk(block.model, half=block.bf16 and block.lora > 0)
+    trunk, processor = trainable_model(block.model, "critic.model", half=block.bf16 and block.lora > 0)
     if block.lora and hasattr(trunk, "merge_and_unload"):
         trunk = trunk.merge_and_unload()
     trunk.requires_grad_(block.freeze != "trunk")
     critic = Critic(trunk, processor, block.head, block.pixels, block.clips)
-    place = locate(block.model)
+    place = model_folder(block.model)
     if (place / CARD).is_file() and read_card(place)["head"] == resolved(block.head):
         from safetensors.torch import load_file
 

@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from vlreward.data.media import Picture
-from vlreward.errors import ConfigError
 from vlreward.models.clip import once, transformers_preprocess
-from vlreward.models.folders import model_folder
+from vlreward.models.folders import frozen, pretrained, transformers_folder
 from vlreward.models.pixels import Preprocess
 from vlreward.models.text_encoder import clean
 
@@ -64,12 +63,8 @@ def load_blip_match(model: str, device: str) -> BlipMatch:
     """A transformers folder such as Salesforce/blip-itm-large-coco. Raises ConfigError."""
     from transformers import AutoImageProcessor, AutoTokenizer, BlipForImageTextRetrieval
 
-    folder = model_folder(model)
-    try:
-        network: Any = BlipForImageTextRetrieval.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        settings = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load {model!r}: {str(error).splitlines()[0]}", "model") from error
+    folder = transformers_folder(model)
+    network = frozen(BlipForImageTextRetrieval, folder, device, dtype=torch.float32)
+    tokenizer, settings = pretrained(AutoTokenizer, folder), pretrained(AutoImageProcessor, folder)
     tokenizer.padding_side = "right"
-    return BlipMatch(network.eval().requires_grad_(False).to(device), tokenizer, transformers_preprocess(settings, model), device)
+    return BlipMatch(network, tokenizer, transformers_preprocess(settings, model), device)

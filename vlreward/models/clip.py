@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from vlreward.config import locate
 from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
-from vlreward.models.folders import model_folder
+from vlreward.models.folders import frozen, model_folder, pretrained
 from vlreward.models.pixels import MODES, Preprocess
 from vlreward.models.text_encoder import clean
 
@@ -145,16 +145,11 @@ def open_clip_preprocess(config: dict[str, Any], model: str) -> Preprocess:
 def _load_transformers(model: str, folder: Any, device: str, processor: Any) -> Clip:
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-    try:
-        net: Any = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(processor, local_files_only=True)
-        settings = AutoImageProcessor.from_pretrained(processor, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load {model!r} with transformers: {str(error).splitlines()[0]}", "model") from error
+    net = frozen(AutoModel, folder, device, dtype=torch.float32)
+    tokenizer, settings = (pretrained(kind, processor, "processor") for kind in (AutoTokenizer, AutoImageProcessor))
     kind = net.config.model_type
     if kind not in KINDS:
         raise ConfigError(f"{model!r} is a {kind!r}, expected one of {', '.join(KINDS)}", "model")
-    net = net.eval().requires_grad_(False).to(device)
     limit = net.config.text_config.max_position_embeddings
     # SigLIP was trained on lower case, padded at the right to its whole length, with attention to the padding
     whole = kind == "siglip"

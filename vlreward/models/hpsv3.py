@@ -12,7 +12,7 @@ from torch import nn
 
 from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
-from vlreward.models.folders import fill, load_weights, model_file, model_folder
+from vlreward.models.folders import fill, load_weights, model_file, model_folder, pretrained
 from vlreward.models.pixels import resized
 from vlreward.models.text_encoder import clean
 
@@ -73,11 +73,7 @@ def load_hpsv3(model: str, processor: str, template: str, dtype: str, device: st
     file, folder = model_file(model), model_folder(processor, "processor")
     if template.count("{prompt}") != 1 or template.count(TOKEN) != 1:
         raise ConfigError(f"is a text of {len(template)} characters, expected {{prompt}} and {TOKEN} in it, once each", "template")
-    try:
-        words: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        config = Qwen2VLConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {processor!r}: {str(error).splitlines()[0]}", "processor") from error
+    words, config = pretrained(AutoProcessor, folder, "processor"), pretrained(Qwen2VLConfig, folder, "processor")
     words.tokenizer.add_special_tokens({"additional_special_tokens": [TOKEN]})
     token = words.tokenizer.convert_tokens_to_ids(TOKEN)
     weights = load_weights(file)
@@ -88,7 +84,7 @@ def load_hpsv3(model: str, processor: str, template: str, dtype: str, device: st
     rows = len(weights.get("language_model.embed_tokens.weight", ()))
     if not {"rm_head.0.weight", "rm_head.3.weight", "rm_head.5.weight"} <= names or rows <= token:
         raise ConfigError(f"{model!r} has no rm_head.{{0,3,5}} or only {rows} rows of embeddings, expected HPSv3's", "model")
-    config.text_config.vocab_size = rows  # type: ignore[union-attr]
+    config.text_config.vocab_size = rows
     keys: Any = {"config": config, "state_dict": weights, "dtype": getattr(torch, dtype), "output_loading_info": True}
     loaded: Any = Qwen2VLModel.from_pretrained(None, **keys)
     network, found = loaded

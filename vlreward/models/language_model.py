@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from vlreward.config import locate
-from vlreward.errors import ConfigError
+from vlreward.models.folders import frozen, pretrained, transformers_folder
 from vlreward.models.text_encoder import clean
 
 AT_ONCE = 32
@@ -59,16 +58,10 @@ def load_language_model(model: str, device: str) -> LanguageModel:
     """Model and tokenizer of a transformers folder. Raises ConfigError."""
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
-    folder = locate(model)
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"is {model!r}, expected a folder with a transformers model (config.json is missing)", "model")
+    folder = transformers_folder(model)
     pictured = "vision_config" in json.loads((folder / "config.json").read_text())
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, truncation_side="left")
-        kind = AutoModelForImageTextToText if pictured else AutoModelForCausalLM
-        network: Any = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype="auto")
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load {model!r}: {str(error).splitlines()[0]}", "model") from error
+    tokenizer = pretrained(AutoTokenizer, folder, truncation_side="left")
+    network = frozen(AutoModelForImageTextToText if pictured else AutoModelForCausalLM, folder, device, dtype="auto")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return LanguageModel(network.eval().requires_grad_(False).to(device), tokenizer)
+    return LanguageModel(network, tokenizer)

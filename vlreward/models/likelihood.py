@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from vlreward.config import locate
 from vlreward.data.media import Picture, Visual
 from vlreward.errors import ConfigError
+from vlreward.models.folders import vision_language_model
 from vlreward.models.prompts import Clips, stack
 from vlreward.models.reading import Beginning, begin, has_gradient, plain
 from vlreward.models.shared_prefix import masks, pack, unsuitable
@@ -269,19 +269,9 @@ def _identity(visual: Visual) -> Any:
 
 @cache
 def load_likelihood_model(model: str, device: str) -> LikelihoodModel:
-    """Model and processor of a transformers folder; computed in float32 on a CPU. Raises ConfigError."""
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    folder = locate(model)
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"is {model!r}, expected a folder with a vision-language model (config.json is missing)", "model")
-    dtype = torch.float32 if device == "cpu" else "auto"
-    try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        network: Any = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=dtype)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load {model!r}: {str(error).splitlines()[0]}", "model") from error
+    """A vision-language model of a transformers folder; computed in float32 on a CPU. Raises ConfigError."""
+    network, processor = vision_language_model(model, device)
     reason = unsuitable(network.config)
     if reason:
         raise ConfigError(f"is {model!r}, which {reason}", "model")
-    return LikelihoodModel(network.eval().requires_grad_(False).to(device), processor)
+    return LikelihoodModel(network, processor)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vlreward.config import Count, locate
+from vlreward.config import Count
 from vlreward.data.media import Picture
-from vlreward.errors import ConfigError, DataError, RewardError
+from vlreward.errors import DataError, RewardError
 from vlreward.models.answer_cache import AnswerCache
+from vlreward.models.folders import vision_language_model
 from vlreward.models.judge import Answer, Judge, Sampling, Token, Turn
 from vlreward.models.text_encoder import clean
 from vlreward.registry import register
@@ -36,7 +36,7 @@ class LocalJudge(Judge):
     """Folder of answers; the same question to the same model is answered once."""
 
     def load(self, device: str) -> None:
-        self._model, self._processor = load_model(self.model, device)
+        self._model, self._processor = vision_language_model(self.model, device)
 
     def ask(self, questions: Sequence[Sequence[Turn]], sampling: Sequence[Sampling]) -> list[Answer | RewardError]:
         if not hasattr(self, "_model"):
@@ -132,20 +132,3 @@ def chance(text: str, how: Sampling) -> torch.Generator:
     """Random numbers that follow from a question and a seed."""
     number = int.from_bytes(hashlib.sha256(f"{how.seed}/{text}".encode(errors="replace")).digest()[:7], "big")
     return torch.Generator().manual_seed(number)
-
-
-@cache
-def load_model(model: str, device: str) -> tuple[Any, Any]:
-    """Model and processor of a transformers folder. Raises ConfigError."""
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    folder = locate(model)
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"is {model!r}, expected a folder with a vision-language model (config.json is missing)", "model")
-    dtype = torch.float32 if device == "cpu" else "auto"
-    try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        network: Any = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=dtype)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load {model!r}: {str(error).splitlines()[0]}", "model") from error
-    return network.eval().requires_grad_(False).to(device), processor

@@ -14,7 +14,7 @@ from torch import nn
 from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
 from vlreward.models.clip import once, transformers_preprocess
-from vlreward.models.folders import fill, load_weights, model_file, model_folder
+from vlreward.models.folders import fill, load_weights, model_file, model_folder, pretrained
 from vlreward.models.pixels import Preprocess
 from vlreward.models.text_encoder import clean
 
@@ -190,15 +190,10 @@ def load_mps(model: str, processor: str, device: str) -> Mps:
     if query is None:
         raise ConfigError(f"{model!r} holds no cross_model.layers.0.0.fn.to_q.weight, expected the tensors of MPS", "model")
     layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("cross_model.layers."))
-    try:
-        config = CLIPConfig.from_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        settings = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {processor!r}: {str(error).splitlines()[0]}", "processor") from error
+    config, tokenizer, settings = (pretrained(kind, folder, "processor") for kind in (CLIPConfig, AutoTokenizer, AutoImageProcessor))
     network = Network(config, query.shape[0] // HEAD, layers)
     fill(network, {name: value.float() for name, value in weights.items()}, file)
     tokenizer.padding_side = "right"
-    limit = config.text_config.max_position_embeddings  # type: ignore[union-attr]
+    limit = config.text_config.max_position_embeddings
     network = network.eval().requires_grad_(False).to(device)
     return Mps(network, tokenizer, transformers_preprocess(settings, processor), limit, device)

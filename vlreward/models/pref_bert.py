@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlreward.errors import ConfigError
-from vlreward.models.folders import fill, load_weights, model_file, model_folder
+from vlreward.models.folders import fill, load_weights, model_file, pretrained, transformers_folder
 from vlreward.models.text_encoder import clean
 
 MAX_TOKENS = 2048
@@ -64,14 +63,10 @@ def load_pref_bert(model: str, device: str) -> PrefBert:
     ConfigError."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-    folder = model_folder(model)
+    folder = transformers_folder(model)
     file = model_file(str(folder / "pytorch_model.safetensors"))
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        network = Network(AutoModel.from_config(config), config.hidden_size)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load {model!r}: {str(error).splitlines()[0]}", "model") from error
+    config, tokenizer = pretrained(AutoConfig, folder), pretrained(AutoTokenizer, folder)
+    network = Network(AutoModel.from_config(config), config.hidden_size)
     fill(network, load_weights(file), file)
     tokenizer.padding_side = "right"
     limit = min(MAX_TOKENS, config.max_position_embeddings, tokenizer.model_max_length)

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from vlreward.config import locate
-from vlreward.errors import ConfigError
+from vlreward.models.folders import frozen, pretrained, transformers_folder
 from vlreward.models.text_encoder import clean
 
 TEXTS_AT_ONCE = 64
@@ -42,15 +41,8 @@ class TextClassifier:
 
 @cache
 def load_classifier(model: str, device: str) -> TextClassifier:
-    """A folder with a sequence classifier, which is never run from pickled weights. Raises ConfigError."""
+    """A folder with a sequence classifier. Raises ConfigError."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    folder = locate(model)
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"is {model!r}, expected a folder with a transformers sequence classifier (config.json is missing)", "model")
-    try:
-        network: Any = AutoModelForSequenceClassification.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load {model!r}: {str(error).splitlines()[0]}", "model") from error
-    return TextClassifier(network.eval().requires_grad_(False).to(device), tokenizer, device)
+    folder = transformers_folder(model)
+    return TextClassifier(frozen(AutoModelForSequenceClassification, folder, device), pretrained(AutoTokenizer, folder), device)

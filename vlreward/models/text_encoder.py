@@ -12,8 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from vlreward.config import locate
 from vlreward.errors import ConfigError
+from vlreward.models.folders import frozen, pretrained, transformers_folder
 
 INPUT_EMBEDDINGS = (
     "embed_tokens.weight",
@@ -93,9 +93,10 @@ class Encoder:
 def load_token_table(model: str) -> TokenTable:
     """Tokenizer and input embeddings of a model folder, of which nothing else is read. Raises ConfigError."""
     from safetensors import safe_open
+    from transformers import AutoTokenizer
 
-    folder = _folder(model)
-    tokenizer = _tokenizer(folder)
+    folder = transformers_folder(model)
+    tokenizer = pretrained(AutoTokenizer, folder)
     places: dict[str, Path] = {}
     index = folder / "model.safetensors.index.json"
     files = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.is_file() else ["model.safetensors"]
@@ -119,39 +120,18 @@ def load_token_table(model: str) -> TokenTable:
 @cache
 def load_encoder(model: str, device: str) -> Encoder:
     """An encoder folder in transformers' or sentence-transformers' form (whose pooling is followed). Raises ConfigError."""
-    from transformers import AutoModel
+    from transformers import AutoModel, AutoTokenizer
 
-    folder = _folder(model)
-    tokenizer = _tokenizer(folder)
-    try:
-        network: Any = AutoModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load {model!r}: {str(error).splitlines()[0]}", "model") from error
+    folder = transformers_folder(model)
+    tokenizer, network = pretrained(AutoTokenizer, folder), frozen(AutoModel, folder, device)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     pooling = folder / "1_Pooling" / "config.json"
     first = pooling.is_file() and json.loads(pooling.read_text()).get("pooling_mode_cls_token", False)
     limit = min(tokenizer.model_max_length, getattr(network.config, "max_position_embeddings", MAX_TOKENS), MAX_TOKENS)
-    network = network.eval().requires_grad_(False).to(device)
     return Encoder(network, tokenizer, "first" if first else "mean", limit, device)
 
 
 def clean(text: str) -> str:
     """The text without lone surrogates, which tokenizers refuse."""
     return text.encode(errors="replace").decode()
-
-
-def _folder(model: str) -> Path:
-    folder = locate(model)
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"is {model!r}, expected a folder with a transformers model (config.json is missing)", "model")
-    return folder
-
-
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load the tokenizer of {str(folder)!r}: {str(error).splitlines()[0]}", "model") from error

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torchvision.ops import batched_nms, box_convert, clip_boxes_to_image
 
-from vlreward.config import Count, Fraction, locate
+from vlreward.config import Count, Fraction
 from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
 from vlreward.models.detector import Detection, Detector
+from vlreward.models.folders import frozen, pretrained, transformers_folder
 from vlreward.registry import register
 
 SENTENCE = ("grounding-dino", "mm-grounding-dino")
@@ -129,15 +130,8 @@ def load_zero_shot(model: str, device: str) -> tuple[Any, Any]:
     """Network and processor from a folder. Raises ConfigError."""
     from transformers import AutoConfig, AutoModelForZeroShotObjectDetection, AutoProcessor
 
-    place = locate(model)
-    if not (place / "config.json").is_file():
-        raise ConfigError(f"there is no model folder {model!r} here; fetch one with `hf download <name> --local-dir <folder>`", "model")
-    try:
-        kind = AutoConfig.from_pretrained(place, local_files_only=True).model_type
-        if kind not in SENTENCE + QUERIES:
-            raise ConfigError(f"{model!r} is a {kind!r}, expected one of {', '.join(SENTENCE + QUERIES)}", "model")
-        net: Any = AutoModelForZeroShotObjectDetection.from_pretrained(place, local_files_only=True, dtype=torch.float32)
-        processor = AutoProcessor.from_pretrained(place, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load {model!r} with transformers: {str(error).splitlines()[0]}", "model") from error
-    return net.to(device).eval().requires_grad_(False), processor
+    folder = transformers_folder(model)
+    kind = pretrained(AutoConfig, folder).model_type
+    if kind not in SENTENCE + QUERIES:
+        raise ConfigError(f"{model!r} is a {kind!r}, expected one of {', '.join(SENTENCE + QUERIES)}", "model")
+    return frozen(AutoModelForZeroShotObjectDetection, folder, device, dtype=torch.float32), pretrained(AutoProcessor, folder)

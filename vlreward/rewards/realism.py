@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from vlreward.config import Count, locate
+from vlreward.config import Count
 from vlreward.errors import ConfigError, DataError
+from vlreward.models.folders import frozen, pretrained, transformers_folder
 from vlreward.registry import register
 from vlreward.rewards.base import Reward, explain
 from vlreward.rewards.objects import judged_picture
@@ -69,12 +70,5 @@ def load_classifier(model: str, device: str) -> tuple[Any, Any]:
     """Model and image processor of a transformers folder. Raises ConfigError."""
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    folder = locate(model)
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"is {model!r}, expected a folder with an image classifier (config.json is missing)", "model")
-    try:
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-        network: Any = AutoModelForImageClassification.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load {model!r}: {str(error).splitlines()[0]}", "model") from error
-    return network.eval().requires_grad_(False).to(device), processor
+    folder = transformers_folder(model)
+    return frozen(AutoModelForImageClassification, folder, device), pretrained(AutoImageProcessor, folder)

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from vlreward.config import Count, NotNegative, locate
+from vlreward.config import Count, NotNegative
 from vlreward.errors import ConfigError, DataError
+from vlreward.models.folders import frozen, pretrained, transformers_folder
 from vlreward.models.text_encoder import clean
 from vlreward.registry import register
 from vlreward.rewards.base import Reward, explain
@@ -86,13 +87,7 @@ def load_matcher(model: str, device: str) -> tuple[Any, Any]:
     """Model and processor of a transformers folder. Raises ConfigError."""
     from transformers import AutoProcessor, Blip2ForImageTextRetrieval
 
-    folder = locate(model)
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"is {model!r}, expected a folder with a BLIP-2 image-text model (config.json is missing)", "model")
-    try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        network: Any = Blip2ForImageTextRetrieval.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"cannot load {model!r}: {str(error).splitlines()[0]}", "model") from error
+    folder = transformers_folder(model)
+    network = frozen(Blip2ForImageTextRetrieval, folder, device)
     network.config.image_token_index = None  # the words are given without places for the picture
-    return network.eval().requires_grad_(False).to(device), processor
+    return network, pretrained(AutoProcessor, folder)

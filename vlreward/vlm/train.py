@@ -13,6 +13,7 @@ import torch
 from accelerate import PartialState
 
 from vlreward.errors import ConfigError
+from vlreward.models.folders import adapted_folders
 from vlreward.pieces import whole
 from vlreward.run import Progress, RunFolder, meet, quiet, seed_everything, world
 from vlreward.statistics import gains
@@ -89,7 +90,7 @@ class Sitting:
             PartialState(cpu=self.device == "cpu")
             if self.device == "cuda":
                 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        policy.find(config.policy.model)
+        adapted_folders(config.policy.model, "policy.model")
         if command == "train-vlm" and config.eval and config.eval.choose:
             raise ConfigError("is for `vlreward eval`; a training is measured on single answers, so remove it", "eval.choose")
         if config.eval and config.eval.choose:

@@ -149,6 +149,6 @@ def test_a_role_that_cannot_work_is_refused(tree, said):
 
 def test_a_role_whose_policy_is_missing_is_named_before_anything_is_answered():
     agents = parse(Chooser, {"kind": "agents", "by": ["answer_format"], "judgement": {"model": "no/such"}})
-    with pytest.raises(ConfigError, match="there is no model folder 'no/such'") as caught:
+    with pytest.raises(ConfigError, match="is 'no/such', neither a folder") as caught:
         agents.check()
     assert caught.value.key == "eval.choose.judgement.model"

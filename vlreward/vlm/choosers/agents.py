@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from vlreward.errors import ConfigError
+from vlreward.models.folders import adapted_folders
 from vlreward.registry import register
 from vlreward.types import Rollout, Sample
 from vlreward.vlm import policy
@@ -64,10 +64,7 @@ class Agents(Judged):
     def check(self) -> None:
         for name, role in self._roles.items():
             if role.model is not None:
-                try:
-                    policy.find(role.model)
-                except ConfigError as error:
-                    raise ConfigError(error.problem, f"eval.choose.{name}.model") from None
+                adapted_folders(role.model, f"eval.choose.{name}.model")
 
     @property
     def _roles(self) -> dict[str, Role]:
