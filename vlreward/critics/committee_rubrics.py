@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,8 @@ from vlreward.config import Count, NotNegative
 from vlreward.critics.asking import asked
 from vlreward.critics.parsing import Unreadable, last_json
 from vlreward.critics.templates import load_template, shown, task
-from vlreward.data.source import BadRow, Source
+from vlreward.critics.written import Written
+from vlreward.data.source import BadRow
 from vlreward.errors import ConfigError, RewardError
 from vlreward.models.judge import Judge
 from vlreward.registry import register
@@ -21,7 +22,7 @@ HEAVIEST = 3
 
 @register("committee_rubrics")
 @dataclass(kw_only=True)
-class CommitteeRubrics(Source):
+class CommitteeRubrics(Written):
     """The samples of `of` with target.rubric: criteria and weights 1 to 3 that `judge_rubric` takes.
 
     Each of the committee answers the prompt; `student`, the policy before it is trained, does too. The writer sees all answers, finds
@@ -31,7 +32,6 @@ class CommitteeRubrics(Source):
     Source: RubiCap, arXiv 2603.09160. The words of the prompt are ours, and so is the range of weights.
     """
 
-    of: Source
     committee: tuple[Judge, ...]
     writer: Judge
     student: Judge | None = None
@@ -45,17 +45,8 @@ class CommitteeRubrics(Source):
         if len(self.committee) < 2:
             raise ConfigError(f"has {len(self.committee)}, expected at least two models that can agree", "committee")
         self._template = load_template(self.template, ("prompt", "committee"), ("visuals", "student", "most"))
-        self._rows: list[Sample | BadRow] | None = None
 
-    def __iter__(self) -> Iterator[Sample | BadRow]:
-        if self._rows is None:
-            self._rows = list(self._made())
-        return iter(self._rows)
-
-    def _made(self) -> Iterator[Sample | BadRow]:
-        rows = list(self.of)
-        yield from (row for row in rows if isinstance(row, BadRow))
-        samples = [row for row in rows if isinstance(row, Sample)]
+    def write(self, samples: Sequence[Sample]) -> Iterator[Sample | BadRow]:
         prompts = [(*visuals(sample), sample.prompt) for sample in samples]
         sides = [*self.committee, *([self.student] if self.student else [])]
         said = [asked(side, prompts, answered, self.temperature, self.max_tokens) for side in sides]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from vlreward.config import Count, NotNegative
 from vlreward.critics.asking import asked
 from vlreward.critics.parsing import Unreadable, choice
 from vlreward.critics.templates import load_template
-from vlreward.data.source import BadRow, Source
+from vlreward.critics.written import Written
+from vlreward.data.source import BadRow
 from vlreward.errors import RewardError
 from vlreward.models.judge import Judge
 from vlreward.registry import register
@@ -21,7 +22,7 @@ TAGS = re.compile(r"</?(?:think|answer)>")
 
 @register("rationalised")
 @dataclass(kw_only=True)
-class Rationalised(Source):
+class Rationalised(Written):
     """The tasks of `of` (`pairwise_tasks`) with reasons for the known verdict. target.chosen: reasons, then the verdict.
 
     The judge is told which attempt is better and explains why; then `checker`, the same judge unless another is given, reads the reasons
@@ -31,7 +32,6 @@ class Rationalised(Source):
     Source: RationalRewards, arXiv 2604.11626: preference-anchored rationalisation with a consistency filter. The words are ours.
     """
 
-    of: Source
     judge: Judge
     checker: Judge | None = None
     temperature: NotNegative = 0.7
@@ -43,24 +43,15 @@ class Rationalised(Source):
     def __post_init__(self):
         self._explain = load_template(self.explain, ("visuals", "task", "better"))
         self._check = load_template(self.check, ("visuals", "task", "reasons"))
-        self._rows: list[Sample | BadRow] | None = None
 
-    def __iter__(self) -> Iterator[Sample | BadRow]:
-        if self._rows is None:
-            self._rows = list(self._made())
-        return iter(self._rows)
-
-    def _made(self) -> Iterator[Sample | BadRow]:
-        rows = list(self.of)
-        yield from (row for row in rows if isinstance(row, BadRow))
-        tasks = [row for row in rows if isinstance(row, Sample)]
-        known = [{"visuals": task.visuals, "task": task.prompt, "better": str(task.target["answer"])} for task in tasks]
+    def write(self, samples: Sequence[Sample]) -> Iterator[Sample | BadRow]:
+        known = [{"visuals": task.visuals, "task": task.prompt, "better": str(task.target["answer"])} for task in samples]
         questions = [self._explain.fill(values) for values in known]
         reasons = asked(self.judge, questions, written, self.temperature, self.max_tokens)
         good = [row for row, said in enumerate(reasons) if isinstance(said, str)]
         checks = [self._check.fill(known[row] | {"reasons": str(reasons[row])}) for row in good]
         named = dict(zip(good, asked(self.checker or self.judge, checks, lambda text: choice(text, 2)), strict=True))
-        for row, task in enumerate(tasks):
+        for row, task in enumerate(samples):
             broken = next((one for one in (reasons[row], named.get(row)) if isinstance(one, RewardError)), None)
             if broken:
                 yield BadRow(task.id, str(broken))

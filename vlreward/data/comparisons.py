@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from vlreward.data.media import Clip, Picture
 from vlreward.data.records import CLIPS, FileSource
-from vlreward.data.source import BadRow
+from vlreward.data.source import BadRow, whole
 from vlreward.errors import DataError
 from vlreward.registry import register
 from vlreward.types import Comparison, Rollout, Sample
@@ -31,15 +31,7 @@ class Comparisons:
 
     def comparisons(self) -> list[Comparison]:
         """All of them; any bad row is refused with its place. Raises DataError."""
-        rows = list(self)
-        bad = [row for row in rows if isinstance(row, BadRow)]
-        if bad:
-            more = f" (and {len(bad) - 1} more rows)" if len(bad) > 1 else ""
-            raise DataError(f"{bad[0].id}: {bad[0].error}{more}")
-        good = [row for row in rows if isinstance(row, Comparison)]
-        if not good:
-            raise DataError(f"{self}: has no comparisons")
-        return good
+        return whole(self, Comparison, "comparisons")
 
 
 @register("file")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from vlreward.errors import DataError
 from vlreward.types import Sample
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,16 @@ class Source:
 
     def samples(self) -> list[Sample]:
         """All samples, for training: any bad row is refused with its place. Raises DataError."""
-        rows = list(self)
-        bad = [row for row in rows if isinstance(row, BadRow)]
-        if bad:
-            more = f" (and {len(bad) - 1} more rows)" if len(bad) > 1 else ""
-            raise DataError(f"{bad[0].id}: {bad[0].error}{more}")
-        good = [row for row in rows if isinstance(row, Sample)]
-        if not good:
-            raise DataError(f"{self}: has no samples")
-        return good
+        return whole(self, Sample, "samples")
+
+
+def whole(source: Iterable[T | BadRow], kind: type[T], what: str) -> list[T]:
+    """All rows of a source, none of which may be bad. Raises DataError."""
+    rows = list(source)
+    bad = [row for row in rows if isinstance(row, BadRow)]
+    if bad:
+        more = f" (and {len(bad) - 1} more rows)" if len(bad) > 1 else ""
+        raise DataError(f"{bad[0].id}: {bad[0].error}{more}")
+    if not rows:
+        raise DataError(f"{source}: has no {what}")
+    return [row for row in rows if isinstance(row, kind)]
