@@ -74,6 +74,13 @@ def test_running_again_skips_what_is_done_and_ends_the_same(project):
     assert file.read_text() == whole
 
 
+def test_a_model_that_is_not_there_is_told_with_file_and_key(project, capsys):
+    text = (project / "c.yaml").read_text()
+    (project / "c.yaml").write_text(text[: text.index("rewards:")] + "rewards: [{kind: clip_score, model: no/such}]\n")
+    assert main(["score", "c.yaml"]) == 2
+    assert "c.yaml: rewards.0.model: 'no/such' is neither a folder" in capsys.readouterr().err
+
+
 def test_all_good_rows_give_exit_code_zero(project):
     rows = (project / "rows.jsonl").read_text().splitlines()[:6]
     (project / "rows.jsonl").write_text("\n".join(rows))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from vlreward.config import load
-from vlreward.errors import ConfigError
+from vlreward.errors import ConfigError, blaming
 from vlreward.report.build import write_report
 from vlreward.run import RunFolder, rank
 
@@ -23,7 +22,7 @@ def train_vlm(path: str, overrides: list[str], resume: bool, fresh: bool) -> int
         from vlreward.vlm.pair_train import train_pairs as train
     else:
         from vlreward.vlm.train import train
-    with _blaming(path):
+    with blaming(path):
         return _tell(train(config, resume, fresh))
 
 
@@ -33,7 +32,7 @@ def align(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
     from vlreward.flow.train import train
 
     config, _ = load(path, overrides, Align)
-    with _blaming(path):
+    with blaming(path):
         return _tell(train(config, resume, fresh))
 
 
@@ -43,7 +42,7 @@ def train_critic(path: str, overrides: list[str], resume: bool, fresh: bool) -> 
     from vlreward.critics.train import train
 
     config, _ = load(path, overrides, TrainCritic)
-    with _blaming(path):
+    with blaming(path):
         return _tell(train(config, resume, fresh))
 
 
@@ -67,7 +66,7 @@ def evaluate(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
 
         Model = vlm_configuration(path, overrides)
     config, _ = load(path, overrides, Model)
-    with _blaming(path):
+    with blaming(path):
         if config.eval is None:
             raise ConfigError("the key 'eval' is missing; there is nothing to evaluate on", "eval")
         return _tell(run(config, resume, fresh))  # type: ignore[arg-type]
@@ -80,7 +79,7 @@ def bench(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
     from vlreward.bench.table import table
 
     config, _ = load(path, overrides, Bench)
-    with _blaming(path):
+    with blaming(path):
         folder = run(config, resume, fresh)
     page = write_report(folder.path)
     summary = json.loads((folder.path / "summary.json").read_text())
@@ -117,15 +116,6 @@ def _keys(path: str | Path) -> set[str]:
     except yaml.YAMLError:
         tree = None
     return set(tree) if isinstance(tree, dict) else set()
-
-
-@contextlib.contextmanager
-def _blaming(path: str) -> Iterator[None]:
-    """Name the file a wrong value stands in, where it only came out while the run was prepared."""
-    try:
-        yield
-    except ConfigError as error:
-        raise error if error.where else ConfigError(error.problem, error.key, path) from error.__cause__
 
 
 def _tell(folder: RunFolder) -> int:

@@ -1,5 +1,8 @@
 """The three things that can go wrong, by whose fault it is. The command line turns the first two into one line and exit code 2."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Something the person at the keyboard can mend; shown as one line, without a traceback."""
@@ -11,6 +14,24 @@ class ConfigError(UserError):
     def __init__(self, problem: str, key: str = "", where: str = ""):
         self.problem, self.key, self.where = problem, key, where
         super().__init__(": ".join(part for part in (where, key, problem) if part))
+
+
+@contextmanager
+def under(key: str) -> Iterator[None]:
+    """What a ConfigError raised inside is about lies below `key`."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(error.problem, ".".join(filter(None, (key, error.key))), error.where) from error.__cause__
+
+
+@contextmanager
+def blaming(path: str) -> Iterator[None]:
+    """Name the file a wrong value stands in, where it only came out while the run was prepared."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error if error.where else ConfigError(error.problem, error.key, path) from error.__cause__
 
 
 class DataError(UserError):

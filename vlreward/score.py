@@ -14,6 +14,7 @@ import torch
 
 from vlreward.config import Count, load
 from vlreward.data.source import BadRow, Source
+from vlreward.errors import blaming
 from vlreward.report.build import write_report
 from vlreward.rewards.composite import Composite
 from vlreward.run import Progress, Run, RunFolder
@@ -48,7 +49,8 @@ def main(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
     config, _ = load(path, overrides, Score)
     started = time.monotonic()
     folder = RunFolder.open(config.run, "score", config, resume=resume, fresh=fresh)
-    config.rewards.load(config.device)
+    with blaming(path):
+        config.rewards.load(config.device)
     file = folder.path / "scores.jsonl"
     known = folder.read("scores.jsonl")
     file.write_text("".join(json.dumps(row) + "\n" for row in known))

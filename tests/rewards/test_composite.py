@@ -86,6 +86,32 @@ def test_a_wrong_tree_is_refused_with_its_place(tree, message):
     assert message in str(caught.value)
 
 
+LOST = {"kind": "vqa_score", "model": "no/such"}
+
+
+@pytest.mark.parametrize(
+    ("tree", "key"),
+    [
+        (LOST, "model"),
+        ({"kind": "gate", "when": FORMAT, "then": LOST}, "then.model"),
+        ({"kind": "minimum", "of": [RIGHT, LOST]}, "of.1.model"),
+        ({"kind": "route", "of": {"a": RIGHT, "b": {"kind": "clip", "of": LOST}}}, "of.b.of.model"),
+        ({"kind": "criteria", "criteria": {"look": {"by": LOST}}}, "criteria.look.by.model"),
+        ({"kind": "geneval", "detector": {"kind": "zero_shot", "model": "no/such"}}, "detector.model"),
+        ({"kind": "judge_score", "judge": {"kind": "local", "model": "no/such"}}, "judge.model"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named_with_its_key(tree, key):
+    with pytest.raises(ConfigError) as caught:
+        Composite.from_tree([FORMAT, tree]).load("cpu")
+    assert caught.value.key == f"rewards.1.{key}"
+
+
+def test_rewards_inside_of_criteria_are_known_to_the_composite():
+    composite = Composite.from_tree([{"kind": "criteria", "criteria": {"right": {"by": RIGHT}}, "penalties": {"form": {"by": FORMAT}}}])
+    assert [reward.kind for reward in composite.rewards] == ["criteria", RIGHT["kind"], FORMAT["kind"]]
+
+
 def test_a_reordered_table_keeps_each_rows_scores_and_errors_together(answers, rollout):
     table = scores([RIGHT, FORMAT], [*answers, rollout("x", answer="")])
     other = table.reordered([4, 2, 0, 1, 3])

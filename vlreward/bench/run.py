@@ -16,7 +16,7 @@ from vlreward.bench.scoring import Critic, Judgements, judge
 from vlreward.bench.summary import figures_of
 from vlreward.config import Count, fingerprint
 from vlreward.data.source import BadRow
-from vlreward.errors import ConfigError, DataError
+from vlreward.errors import ConfigError, DataError, under
 from vlreward.rewards.base import Reward
 from vlreward.run import Run, RunFolder
 from vlreward.types import Comparison
@@ -108,7 +108,7 @@ def _content(benchmark: Benchmark, key: str, limit: int | None) -> Content:
     items: list[Item] = []
     bad: list[BadRow] = []
     lost: list[str] = []
-    try:
+    with under(key):
         for found in benchmark:
             if isinstance(found, BadRow):
                 bad.append(found)
@@ -116,8 +116,6 @@ def _content(benchmark: Benchmark, key: str, limit: int | None) -> Content:
             if len(items) < LOOKED_AT:
                 lost += _lost(found)
             items.append(Item.of(found))
-    except ConfigError as error:
-        raise ConfigError(error.problem, f"{key}.{error.key}" if error.key else key) from error.__cause__
     if not items:
         first = f"the first: {bad[0].id}: {bad[0].error}" if bad else "it is empty"
         raise DataError(f"{benchmark.path}: none of its {len(bad)} rows is one of {benchmark.kind!r}; {first}")

@@ -19,7 +19,7 @@ from vlreward.bench.base import Benchmark
 from vlreward.config import fingerprint
 from vlreward.data.media import Picture
 from vlreward.data.source import BadRow
-from vlreward.errors import DataError
+from vlreward.errors import DataError, under
 from vlreward.rewards.base import Reward
 from vlreward.run import Progress, RunFolder
 from vlreward.types import Comparison, Rollout
@@ -87,7 +87,8 @@ def judge(critic: Critic, benchmark: Benchmark, ids: set[str], judgements: Judge
         done = judgements.known(benchmark.name, critic.name, order)
         if ids <= done.keys():
             continue
-        critic.reward.prepare(device)
+        with under(f"critics.{critic.name}"):
+            critic.reward.prepare(device)
         same: dict[str, dict[str, Any]] = {}
         what = f"{benchmark.name}: {critic.name}" + (f", {order}" if len(critic.orders) > 1 else "")
         with Progress(what, len(ids), len(ids & done.keys())) as progress:

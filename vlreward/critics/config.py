@@ -11,7 +11,7 @@ from vlreward.critics.heads.scalar import Scalar
 from vlreward.critics.losses.base import CriticLoss
 from vlreward.critics.losses.bradley_terry import BradleyTerry
 from vlreward.data.comparisons import Comparisons
-from vlreward.errors import ConfigError
+from vlreward.errors import ConfigError, under
 from vlreward.models.prompts import Clips
 from vlreward.run import Run
 
@@ -94,7 +94,5 @@ class TrainCritic:
         if not self.losses:
             raise ConfigError("is empty, expected at least one loss", "losses")
         for number, loss in enumerate(self.losses):
-            try:
+            with under(f"losses.{number}"):
                 loss.check(self.critic.head)
-            except ConfigError as error:
-                raise ConfigError(error.problem, f"losses.{number}" + (f".{error.key}" if error.key else "")) from None

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from vlreward.advantages.base import Advantage
 from vlreward.config import Bound, Count, Fraction, NotNegative, Positive
 from vlreward.data.source import Source
-from vlreward.errors import ConfigError
+from vlreward.errors import ConfigError, under
 from vlreward.flow.math import Grid
 from vlreward.flow.models.base import Generator
 from vlreward.flow.objectives.base import Objective
@@ -158,10 +158,8 @@ class Align:
                 f"{self.group.size}",
                 "group.micro_batch",
             )
-        try:
+        with under("objective"):
             self.objective.check(self.group.size)
-        except ConfigError as error:
-            raise ConfigError(error.problem, f"objective.{error.key}") from error
         if self.advantage.per_token:
             name = type(self.advantage).__name__
             raise ConfigError(f"is {name}, which credits the tokens of a text; a generator writes none", "advantage.kind")

@@ -38,9 +38,6 @@ class LastTurn(Reward):
         self.bounds = self.of.bounds  # type: ignore[misc]
         self.scope = self.of.scope  # type: ignore[misc]
 
-    def load(self, device: str) -> None:
-        self.of.prepare(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         return self.of.score([alone(rollout, last(rollout)) for rollout in rollouts])
 
@@ -108,10 +105,6 @@ class EachAction(Reward):
         ends = [end for reward in self.of.values() for end in reward.bounds]
         self.bounds = (min(0.0, *ends), max(0.0, *ends))  # type: ignore[misc]
 
-    def load(self, device: str) -> None:
-        for reward in self.of.values():
-            reward.prepare(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         places = [(row, i, action) for row, rollout in enumerate(rollouts) for i, action in enumerate(rollout.actions or ())]
         worth: dict[tuple[int, int], float] = {(row, i): 0.0 for row, i, action in places if action.error is not None}
@@ -173,9 +166,6 @@ class Revised(Reward):
         low, high = self.of.bounds
         more = self.gain * (high - low) if self.gain else 0.0
         self.bounds = (low - more, high + more)  # type: ignore[misc]
-
-    def load(self, device: str) -> None:
-        self.of.prepare(device)
 
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         pairs = [_answers(rollout) for rollout in rollouts]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import ClassVar, Literal
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 
-from vlreward.errors import DataError, RewardError
+from vlreward.errors import DataError, RewardError, under
 from vlreward.types import RewardOutput, Rollout
 
 
@@ -35,7 +35,7 @@ class Reward:
     """True: scoring mostly waits for other processes or machines, so a training calls it in a thread and goes on meanwhile."""
 
     def load(self, device: str) -> None:
-        """Bring models into memory; called once, before the first score."""
+        """Bring models into memory; called once, before the first score, after the rewards, detectors and judges among the fields."""
 
     def stop(self) -> None:
         """End what `batch` is waiting for in another thread; called where a run is interrupted."""
@@ -83,8 +83,11 @@ class Reward:
         return output if len(rows) == len(rollouts) else spread(output, rows, len(rollouts))
 
     def prepare(self, device: str = "cpu") -> None:
-        """Load once; later calls do nothing."""
+        """Load once, what it is made of first; later calls do nothing. Raises ConfigError."""
         if not self.__dict__.get("_loaded"):
+            for key, one in inner(self):
+                with under(key):
+                    one.prepare(device) if isinstance(one, Reward) else one.load(device)
             self.load(device)
             self.__dict__["_loaded"] = True
 
@@ -116,15 +119,25 @@ def has(rollout: Rollout, need: str) -> bool:
     return not lacking([rollout], need)
 
 
+def inner(part: Any) -> Iterator[tuple[str, Any]]:
+    """Key and value of each reward, detector, judge and the like among the fields of a part, and of its settings that are not parts."""
+    for field in fields(part):
+        value = getattr(part, field.name)
+        several = enumerate(value) if isinstance(value, tuple) else value.items() if isinstance(value, Mapping) else [(None, value)]
+        for name, one in several:
+            key = field.name if name is None else f"{field.name}.{name}"
+            if hasattr(one, "load"):
+                yield key, one
+            elif is_dataclass(one):
+                yield from ((f"{key}.{rest}", found) for rest, found in inner(one))
+
+
 def walk(reward: Reward) -> Iterator[Reward]:
     """A reward and every reward among its fields, theirs too."""
     yield reward
-    for field in fields(reward):
-        value = getattr(reward, field.name)
-        several = value.values() if isinstance(value, Mapping) else value
-        for inner in several if isinstance(value, tuple | Mapping) else (value,):
-            if isinstance(inner, Reward):
-                yield from walk(inner)
+    for _, one in inner(reward):
+        if isinstance(one, Reward):
+            yield from walk(one)
 
 
 def by_group(rollouts: Sequence[Rollout]) -> list[list[int]]:

@@ -52,7 +52,6 @@ class PerFrame(Reward):
         self.needs = tuple(dict.fromkeys(("visual", *self.of.needs)))  # type: ignore[misc]
 
     def load(self, device: str) -> None:
-        self.of.prepare(device)
         self._device = device
 
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:

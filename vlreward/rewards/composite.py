@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from vlreward.config import NotNegative, Positive, parse, part, resolved
-from vlreward.errors import ConfigError
+from vlreward.errors import ConfigError, under
 from vlreward.registry import register
 from vlreward.rewards.base import Reward, lacking, walk
 from vlreward.types import RewardOutput, RewardTable, Rollout, Sample
@@ -32,9 +32,9 @@ class Composite:
     normalised is the advantage's business.
     """
 
-    def __init__(self, terms: Sequence[Term]):
+    def __init__(self, terms: Sequence[Term], key: str = "rewards"):
         assert terms, "a composite needs a term"
-        self.terms = tuple(terms)
+        self.terms, self.key = tuple(terms), key
 
     @classmethod
     def from_tree(cls, tree: Any, key: str = "rewards", folder: Path | None = None) -> Composite:
@@ -54,7 +54,7 @@ class Composite:
             if any(term.name == name for term in terms):
                 raise ConfigError(f"two terms are called {name!r}; give one of them a 'name'", here)
             terms.append(Term(name=name, weight=weight, reward=reward))
-        return cls(terms)
+        return cls(terms, key)
 
     def to_tree(self) -> list[dict[str, Any]]:
         """The configuration's list again, every default written out."""
@@ -82,9 +82,10 @@ class Composite:
             reward.memory.update(kept)
 
     def load(self, device: str = "cpu") -> None:
-        """Load every term's models."""
-        for term in self.terms:
-            term.reward.prepare(device)
+        """Load every term's models. Raises ConfigError about the term's key in the configuration."""
+        for i, term in enumerate(self.terms):
+            with under(f"{self.key}.{i}"):
+                term.reward.prepare(device)
 
     def check(self, samples: Sequence[Sample], name: str) -> None:
         """Raise ConfigError where a term needs a target that none of the samples has; `name` is the configuration key they come from."""
@@ -131,10 +132,6 @@ class Gate(Reward):
         missing = min(0.0, self.when.bounds[0] - self.at_least) if self.shortfall else 0.0
         self.bounds = (min(low, missing), max(high, 0.0))  # type: ignore[misc]
 
-    def load(self, device: str) -> None:
-        self.when.prepare(device)
-        self.then.prepare(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         gate = self.when.score(rollouts)
         passed = [i for i, value in enumerate(gate.scores.tolist()) if value >= self.at_least]
@@ -161,10 +158,6 @@ class _Several(Reward):
         for i, reward in enumerate(self.of):
             if not all(0 <= bound <= 1 for bound in reward.bounds):
                 raise ConfigError(f"{reward.kind} ranges over {list(reward.bounds)}, expected a reward within [0, 1]", f"of.{i}")
-
-    def load(self, device: str) -> None:
-        for reward in self.of:
-            reward.prepare(device)
 
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         outputs = [reward.score(rollouts) for reward in self.of]
@@ -265,10 +258,6 @@ class SoftGate(Reward):
     def __post_init__(self):
         low, high = self.then.bounds
         self.bounds = (min(low, 0.0), max(high, 0.0))  # type: ignore[misc]
-
-    def load(self, device: str) -> None:
-        self.when.prepare(device)
-        self.then.prepare(device)
 
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         gate, judged = self.when.score(rollouts), self.then.score(rollouts)

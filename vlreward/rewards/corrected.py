@@ -34,10 +34,6 @@ class CorrectedScore(Reward):
         finite = all(corner == corner for corner in corners)
         self.bounds = (min(corners), max(corners)) if finite else (-float("inf"), float("inf"))  # type: ignore[misc]
 
-    def load(self, device: str) -> None:
-        self.of.prepare(device)
-        self.quality.prepare(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         task, quality = self.of.score(rollouts), self.quality.score(rollouts)
         return RewardOutput(

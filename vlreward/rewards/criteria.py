@@ -69,10 +69,6 @@ class Criteria(Reward):
             raise ConfigError(f"is {self.low:g}, expected at most 0", "low")
         self.bounds = (self.low, 1.0)  # type: ignore[misc]
 
-    def load(self, device: str) -> None:
-        for each in (*self.criteria.values(), *self.penalties.values()):
-            each.by.prepare(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         judged = {name: (each, each.by.score(rollouts)) for name, each in (self.criteria | self.penalties).items()}  # type: ignore[operator]
         zero = torch.zeros(len(rollouts), dtype=torch.float64)

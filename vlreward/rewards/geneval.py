@@ -53,9 +53,6 @@ class GenEval(Reward):
     """Share of two objects' summed sizes by which their distance is shortened before it says where they stand."""
     needs = ("visual", "target.include")
 
-    def load(self, device: str) -> None:
-        self.detector.load(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         scores, notes = [float("nan")] * len(rollouts), [""] * len(rollouts)
         errors: list[str | None] = [None] * len(rollouts)

@@ -98,10 +98,6 @@ class Hallucination(Reward):
     def lexicon(self) -> Lexicon:
         return Lexicon(self.objects, self.attributes, self.relations, self.aliases)
 
-    def load(self, device: str) -> None:
-        if self.detector:
-            self.detector.load(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         output = RewardOutput(scores=torch.full((len(rollouts),), float("nan"), dtype=torch.float64))
         parts = torch.full((len(rollouts), len(KINDS)), float("nan"), dtype=torch.float64)

@@ -45,11 +45,6 @@ class ConfidentMix(Reward):
             if not all(0 <= bound <= 1 for bound in reward.bounds):
                 raise ConfigError(f"{reward.kind} ranges over {list(reward.bounds)}, expected a reward within [0, 1]", key)
 
-    def load(self, device: str) -> None:
-        for reward in (self.rule, self.model, self.confidence):
-            if reward:
-                reward.prepare(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         ruled = self.rule.score(rollouts)
         rule = ruled.scores.to("cpu", torch.float64)

@@ -67,9 +67,6 @@ class Judging(Reward):
         """A template that shows what this reward fills in. Raises ConfigError."""
         return load_template(name, self.places, self.offered)
 
-    def load(self, device: str) -> None:
-        self.judge.load(device)
-
     def stop(self) -> None:
         self.judge.stop()
 

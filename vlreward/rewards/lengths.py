@@ -105,9 +105,6 @@ class LengthCap(Measured):
         low, high = self.of.bounds
         self.bounds = (min(low, 0.0), max(high, 0.0))  # type: ignore[misc]
 
-    def load(self, device: str) -> None:
-        self.of.prepare(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         output = super().batch(rollouts)
         within = [i for i, score in enumerate(output.scores.tolist()) if score == 1]
@@ -129,9 +126,6 @@ class Judged(Measured):
 
     correct: Reward
     at_least: float = 1.0
-
-    def load(self, device: str) -> None:
-        self.correct.prepare(device)
 
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         judged = self.correct.score(rollouts)

@@ -35,9 +35,6 @@ class Watched(Reward):
     at_least: Fraction = 0.6
     """Confidence from which a detection is a thing."""
 
-    def load(self, device: str) -> None:
-        self.detector.load(device)
-
     def demands(self, target: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         """What the target asks for, checked; each has a `label`. Raises DataError."""
         raise NotImplementedError(f"{type(self).__name__} must define demands")

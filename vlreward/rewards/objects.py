@@ -47,9 +47,6 @@ class ObjectMatch(Reward):
     strict: bool = False
     needs = ("visual", "target.objects")
 
-    def load(self, device: str) -> None:
-        self.detector.load(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         pictures, errors = [], []
         for rollout in rollouts:

@@ -64,10 +64,6 @@ class OcrMatch(Reward):
         if not self.readers:
             raise ConfigError("is empty, expected at least one reader", "readers")
 
-    def load(self, device: str) -> None:
-        for reader in self.readers:
-            reader.load(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         errors: list[str | None] = [None] * len(rollouts)
         pictures: dict[int, Picture] = {}

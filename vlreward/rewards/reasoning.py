@@ -41,10 +41,6 @@ class ReasonedAnswer(Reward):
         self.bounds, self.scope = self.of.bounds, self.of.scope  # type: ignore[misc]
         self.needs = ("text", *self.reasoner.needs, *(need for need in self.of.needs if need != "text"))  # type: ignore[misc]
 
-    def load(self, device: str) -> None:
-        self.of.prepare(device)
-        self.reasoner.load(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         found: list[str | None] = []
         errors: list[str | None] = [None] * len(rollouts)

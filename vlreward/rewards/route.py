@@ -42,10 +42,6 @@ class Route(Reward):
         self.differentiable = all(reward.differentiable for reward in self._rewards)  # type: ignore[misc]
         self.scope = "group" if any(reward.scope == "group" for reward in self._rewards) else "rollout"  # type: ignore[misc]
 
-    def load(self, device: str) -> None:
-        for reward in self._rewards:
-            reward.prepare(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         rows: dict[str, list[int]] = {}
         for i, rollout in enumerate(rollouts):

@@ -23,9 +23,6 @@ class Shaped(Reward):
 
     of: Reward
 
-    def load(self, device: str) -> None:
-        self.of.prepare(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         judged = self.of.score(rollouts)
         shaped = self.shape(judged.scores.to(torch.float64), rollouts)
@@ -167,9 +164,6 @@ class Steps(Reward):
 
     of: Reward
     bounds = (-math.inf, math.inf)
-
-    def load(self, device: str) -> None:
-        self.of.prepare(device)
 
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         judged = self.of.score(rollouts)

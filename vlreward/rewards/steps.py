@@ -42,9 +42,6 @@ class EachStep(Reward):
             raise ConfigError(f"is {self.of.kind!r}, which compares whole rollouts; steps are judged one by one", "of")
         self.bounds = self.of.bounds  # type: ignore[misc]
 
-    def load(self, device: str) -> None:
-        self.of.prepare(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         places = [steps(rollout.text or "", self.part) for rollout in rollouts]
         alone = [
@@ -92,9 +89,6 @@ class TreeSteps(Reward):
 
     def __post_init__(self):
         self.bounds = self.of.bounds  # type: ignore[misc]
-
-    def load(self, device: str) -> None:
-        self.of.prepare(device)
 
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         judged = self.of.score(rollouts)

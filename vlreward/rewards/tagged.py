@@ -38,9 +38,6 @@ class Tagged(Reward):
         self.bounds = self.of.bounds  # type: ignore[misc]
         self.scope = self.of.scope  # type: ignore[misc]
 
-    def load(self, device: str) -> None:
-        self.of.prepare(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         spans = [inside(rollout.text or "", self.tag) for rollout in rollouts]
         judged = self.of.score([replace(rollout, text=_answer(rollout, span)) for rollout, span in zip(rollouts, spans, strict=True)])

@@ -37,9 +37,6 @@ class LengthControlled(Reward):
             raise ConfigError(f"{self.of.kind} ranges over {list(self.of.bounds)}, expected a reward within [0, 1]", "of")
         self.scope = self.of.scope  # type: ignore[misc]
 
-    def load(self, device: str) -> None:
-        self.of.prepare(device)
-
     def batch(self, rollouts: Sequence[Rollout]) -> RewardOutput:
         judged = self.of.score(rollouts)
         errors, scores = list(judged.errors), judged.scores.clone()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vlreward.config import Count
+from vlreward.errors import under
 from vlreward.flow.steer.base import Done, Judged, Studio
 from vlreward.flow.steer.refiners import Refiner, Template
 from vlreward.registry import register
@@ -32,7 +33,8 @@ class Refine(Judged):
 
     def load(self, device: str) -> None:
         super().load(device)
-        self.refiner.load(device)
+        with under("eval.steer.refiner"):
+            self.refiner.load(device)
 
     def steer(self, studio: Studio, samples: Sequence[Sample], done: Done = lambda count: None) -> list[Rollout]:
         made: list[Rollout] = []
