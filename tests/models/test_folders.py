@@ -57,5 +57,5 @@ def test_what_holds_no_model_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.json is missing"):
         transformers_folder(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConfigError, match="cannot load .* as AutoProcessor"):
+    with pytest.raises(ConfigError, match=r"cannot load .* as AutoProcessor"):
         vision_language_model(str(tmp_path), "cpu")

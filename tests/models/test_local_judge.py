@@ -83,7 +83,7 @@ def test_words_cannot_close_the_turn_or_bring_a_picture(judge):
 def test_a_broken_picture_costs_its_row_and_a_folder_without_a_model_is_refused(judge, tmp_path):
     found = judge.ask([(Turn(parts=(Picture(b"none"), "q")),), QUESTIONS[0]], [Sampling(max_tokens=4)] * 2)
     assert isinstance(found[0], RewardError) and isinstance(found[1], Answer)
-    with pytest.raises(ConfigError, match="config.json is missing"):
+    with pytest.raises(ConfigError, match=r"config\.json is missing"):
         LocalJudge(model=str(tmp_path)).load("cpu")
 
 

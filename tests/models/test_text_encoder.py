@@ -78,7 +78,7 @@ def test_the_token_table_of_a_model_in_several_files_is_found(tmp_path):
 
 def test_what_is_no_model_folder_is_refused_with_what_is_missing(tmp_path, folder):
     for load in (load_token_table, lambda model: load_encoder(model, "cpu")):
-        with pytest.raises(ConfigError, match="model: is .*neither a folder"):
+        with pytest.raises(ConfigError, match=r"model: is .*neither a folder"):
             load("no/such/folder")
     (tmp_path / "config.json").write_text((Path(folder) / "config.json").read_text())
     with pytest.raises(ConfigError, match="cannot load"):

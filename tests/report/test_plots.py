@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from vlreward.report.plots import MOST_POINTS, Line, _label, histogram, line_plot, show, smoothed, ticks
+from vlreward.report.plots import MOST_POINTS, Line, _label, histogram, line_plot, show, show_interval, smoothed, ticks
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,12 @@ from vlreward.report.plots import MOST_POINTS, Line, _label, histogram, line_plo
 )
 def test_figures_are_short_and_keep_their_sign(value, text):
     assert show(value) == text
+
+
+def test_a_bound_that_is_tiny_beside_the_rest_has_no_exponent():
+    assert show_interval(0.027, 0.00011, 0.053) == "0.027 [0.000,\N{NO-BREAK SPACE}0.053]"
+    assert show_interval(0.00012, 0.0001, 0.00014) == "1.2e-04 [1.0e-04,\N{NO-BREAK SPACE}1.4e-04]"
+    assert show_interval(0.5, None, 0.6) == "0.500"
 
 
 def test_a_gain_carries_its_sign():

@@ -118,5 +118,5 @@ def test_settings_that_cannot_be_meant_and_a_folder_without_a_model_are_refused(
         YesProbability(model=JUDGE, question="Is it {principle}?")
     with pytest.raises(ConfigError, match="questions"):
         VQAScore(model=JUDGE, questions=("Is it good?",))
-    with pytest.raises(ConfigError, match="config.json is missing"):
+    with pytest.raises(ConfigError, match=r"config\.json is missing"):
         load_likelihood_model(str(tmp_path), "cpu")

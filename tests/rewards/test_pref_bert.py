@@ -64,7 +64,7 @@ def test_the_best_reference_counts_and_no_answer_is_worth_nothing():
 
 
 def test_weights_of_another_layout_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="config.json is missing"):
+    with pytest.raises(ConfigError, match=r"config\.json is missing"):
         PrefBert(model=str(tmp_path)).prepare()
     save_pref_bert(tmp_path)
     save_file({"regressor.weight": torch.zeros(1, 32)}, tmp_path / "pytorch_model.safetensors")

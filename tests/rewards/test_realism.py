@@ -39,7 +39,7 @@ def test_a_picture_scores_the_same_alone_and_a_clip_as_its_middle_frame(classifi
 def test_a_class_that_the_model_lacks_and_a_folder_without_one_are_refused(classifier, rollout, tmp_path):
     with pytest.raises(ConfigError, match="Fake, Real"):
         Realism(model=classifier, label="photo").load("cpu")
-    with pytest.raises(ConfigError, match="config.json is missing"):
+    with pytest.raises(ConfigError, match=r"config\.json is missing"):
         Realism(model=str(tmp_path), label="real").load("cpu")
     output = Realism(model=classifier, label="real").score([rollout(None, made=Picture(b"no")), rollout("a")])
     assert output.errors[0] and output.errors[1] is None and output.scores.isnan().all()

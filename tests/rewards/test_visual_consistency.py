@@ -65,5 +65,5 @@ def test_words_and_picture_both_matter(matcher, rollout):
 def test_a_broken_picture_costs_its_row_and_a_folder_without_a_model_is_refused(matcher, rollout, tmp_path):
     output = VisualConsistency(model=matcher).score([rollout(None, made=Picture(b"no")), rows(rollout)[0]])
     assert output.errors[0] and output.scores[1] > 0
-    with pytest.raises(ConfigError, match="config.json is missing"):
+    with pytest.raises(ConfigError, match=r"config\.json is missing"):
         VisualConsistency(model=str(tmp_path)).load("cpu")

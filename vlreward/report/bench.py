@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from vlreward.report.figures import number
 from vlreward.report.folder import Row
-from vlreward.report.plots import Line, Plot, line_plot, show
-from vlreward.report.view import HARD_SPACE, HeadlineTable, table_of
+from vlreward.report.plots import Line, Plot, line_plot, show, show_interval
+from vlreward.report.view import HeadlineTable, table_of
 
 MOST_SUBSETS = 40
 """Lines of a table of subsets."""
@@ -176,9 +176,4 @@ def _agreement(found: Row) -> Grid:
 
 
 def _bracket(figure: Row | None) -> str:
-    if figure is None:
-        return "–"
-    low, high = number(figure.get("low")), number(figure.get("high"))
-    if low is None or high is None:
-        return show(figure.get("value"))
-    return f"{show(figure['value'])} [{show(low)},{HARD_SPACE}{show(high)}]"
+    return "–" if figure is None else show_interval(figure.get("value"), figure.get("low"), figure.get("high"))

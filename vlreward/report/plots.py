@@ -10,6 +10,8 @@ from typing import Any
 
 from vlreward.report.figures import number
 
+HARD_SPACE = "\N{NO-BREAK SPACE}"
+
 WIDTH, HEIGHT = 360, 194
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 32
 """Margins around the plotted area; all in SVG units, drawn at about one pixel each."""
@@ -72,6 +74,16 @@ def show(value: float | None, sign: bool = False) -> str:
         text = f"{size:.3f}" if size < 10 else f"{size:.1f}" if size < 1000 else f"{size:,.0f}"
     lead = "−" if known < 0 else "+" if sign and known > 0 else ""
     return lead + text
+
+
+def show_interval(value: float | None, low: float | None, high: float | None, sign: bool = False) -> str:
+    """'0.612 [0.580, 0.644]', the figure alone where it has no interval; a bound that is tiny beside the others is 0.000."""
+    known = [number(one) for one in (value, low, high)]
+    if known[1] is None or known[2] is None:
+        return show(value, sign)
+    least = 0.01 if max(abs(one) for one in known if one is not None) >= 0.01 else 0.0
+    figure, *bounds = (f"{0:.3f}" if one and abs(one) < least / 10 else show(one, sign) for one in known)
+    return f"{figure} [{bounds[0]},{HARD_SPACE}{bounds[1]}]"
 
 
 def line_plot(lines: Sequence[Line], title: str, unit: str = "", x_name: str = "step") -> Plot | None:

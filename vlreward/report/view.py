@@ -10,7 +10,7 @@ from vlreward.report.calibration import calibration_plot, length_rows
 from vlreward.report.cards import Chosen
 from vlreward.report.figures import alone, bad_rows, by_step, curve_names, number
 from vlreward.report.folder import Row, RunRecord
-from vlreward.report.plots import Line, Plot, histogram, line_plot, show, smoothed, ticks
+from vlreward.report.plots import HARD_SPACE, Line, Plot, histogram, line_plot, show, show_interval, smoothed, ticks
 
 COMMANDS = {
     "score": "Scored pairs",
@@ -23,7 +23,6 @@ COMMANDS = {
 FEW_STEPS = 30
 """From here on a curve gets a running mean over its points."""
 SHOWN_BAD = 10
-HARD_SPACE = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,10 +191,7 @@ def table_of(
 
 def bracket(row: Row, name: str, sign: bool = False) -> str:
     """'0.612 [0.580, 0.644]' of a figure and its interval."""
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    if number(low) is None or number(high) is None:
-        return show(row.get(name), sign)
-    return f"{show(row.get(name), sign)} [{show(low, sign)},{HARD_SPACE}{show(high, sign)}]"
+    return show_interval(row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high"), sign)
 
 
 def held_out_table(rows: Mapping[str, Row], title: str, about: str, unit: str) -> HeadlineTable | None:
