@@ -2,7 +2,7 @@
 """Teach the tiny policy of assets/tiny-vlm to judge pictures of the tiny world, as assets/tiny-vlm-judge.
 
     python scripts/build_judge.py                      # some minutes of a core
-    python scripts/build_judge.py --resume             # go on from the saved judge
+    python scripts/build_judge.py --resume --seed 1    # go on from the saved judge, with other pictures
     python scripts/build_judge.py --stage measure      # the figures of assets/tiny-vlm-judge/README.md again
 
 It says Yes or No to whether a caption is right, captions a picture, answers what color and how many, and says whether the second of two
@@ -17,6 +17,7 @@ import copy
 import io
 import itertools
 import random
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -50,8 +51,11 @@ FIGURES = [str(number) for number in range(11)]
 EXTRA = "Is there a cat, yes or no? The first picture is better. Rate from 1 to 10. <think>this that because so</think><answer>1 2</answer>"
 PROBED, LOOKING = 2, 0.3
 """The layer whose visual tokens the probe of build_vlm.py reads, and the weight of its loss."""
-ADDED, JUDGED = 2, 4
-"""Layers added to the policy's, and the layer behind which a second probe reads whether a caption's words so far are wrong."""
+ADDED, PLACED, JUDGED = 2, 3, 5
+"""Layers added to the policy's; the layer behind which a second probe reads where the things that a caption names are; and the one behind
+which a third reads whether a caption's words so far are wrong."""
+LOSSES = ("words", "verdicts", "doubts", "places")
+"""Of what it says besides verdicts, of verdicts, and of the two probes of captions."""
 
 
 class Asked(NamedTuple):
@@ -63,11 +67,14 @@ class Asked(NamedTuple):
     """What the question is about, in quotation marks; a right one is learned too."""
     truth: str = ""
     """The right caption, where the other was made of it by changing one thing."""
+    places: tuple[tuple[str, float, float], ...] = ()
+    """Each thing that it names alone: label, and centre relative to the picture."""
 
 
 def foil(rng: random.Random, view: Scene, kind: str = "") -> str:
     """The scene's caption with one thing of it changed: a color, a shape, the count or the relation, as far as it has them."""
-    kind = kind or rng.choice(kinds(view))
+    if not kind:
+        kind = "relation" if view.relations and rng.random() < 0.5 else rng.choice(kinds(view))
     if kind == "relation":
         relation = view.relations[0]["relation"]
         first, second = view.caption.split(f" {relation} ")
@@ -112,18 +119,24 @@ def shown(rng: random.Random, view: Scene) -> Picture:
 def judged(rng: random.Random, view: Scene, each: int) -> list[Asked]:
     """`each` captions asked about, half of them right; the caption, and what can be asked besides."""
     rows = []
+    places = tuple((thing.label, thing.x, thing.y) for thing in view.things) if len(view.things) == len(view.objects) else ()
     for number in range(each):
         changed = rng.random() < 0.85
         caption = view.caption if number % 2 == 0 else foil(rng, view) if changed else scene(rng).caption
         right, which = caption == view.caption, rng.choices((0, 1, 2), (0.6, 0.25, 0.15))[0]
         answer = "Yes" if right != (which == 2) else "No"
-        rows.append(Asked(RIGHT[which].format(caption), answer, caption, view.caption if right or changed else ""))
+        rows.append(Asked(RIGHT[which].format(caption), answer, caption, view.caption if right or changed else "", places))
     shape = rng.choice(SHAPES)
     colors = {thing.color for thing in view.things if thing.shape == shape}
     if len(colors) == 1:
         rows.append(Asked(f"What color is the {shape}?", colors.pop()))
     rows.append(Asked(f"How many {plural(shape)} are there?", str(sum(thing.shape == shape for thing in view.things))))
     return [*rows, Asked(DESCRIBE, view.caption)]
+
+
+def named(caption: str, places: Sequence[tuple[str, float, float]]) -> list[tuple[int, float, float]]:
+    """Where in a caption the name of each thing ends, and where the thing is; of the things that it names."""
+    return [(caption.index(label) + len(label) - 1, x, y) for label, x, y in places if label in caption]
 
 
 def compared(rng: random.Random, view: Scene) -> tuple[tuple[Scene, Scene], Asked]:
@@ -175,20 +188,30 @@ class Seen(NamedTuple):
     """[C,D] of captions' tokens in questions after the layer of the second probe"""
     wrong: torch.Tensor
     """[C] whether the caption is wrong up to there"""
+    told: torch.Tensor
+    """[N,D] of the last token of each thing's name in captions after the layer of the third probe"""
+    places: torch.Tensor
+    """[N,2] its centre, relative"""
 
 
 def hidden(model: Any, processor: Any, samples: list[Sample], asked: list[list[Asked]]) -> Seen:
     """One forward pass over rows that hold each sample's pictures once."""
     between, end = turns(processor)
     words = processor.tokenizer
-    owner, tails, silent, judged, wrong = [], [], [], [], []
+    owner, tails, silent, judged, wrong, ends, places = [], [], [], [], [], [], []
     for number, rows in enumerate(asked):
-        for question, answer, caption, truth in rows:
+        for question, answer, caption, truth, where_things in rows:
             said, rest = (words(text)["input_ids"] for text in (question, between))
             if truth:
                 start = len(words(question.split('"')[0] + '"')["input_ids"])
                 tokens, right = (words(text)["input_ids"] for text in (caption, truth))
                 first = next((i for i, (a, b) in enumerate(itertools.zip_longest(tokens, right)) if a != b), len(tokens))
+                found = named(caption, where_things)
+                if len(found) == 2 and caption != truth:  # only the relation is wrong, and that only the last word tells
+                    first = len(tokens) - 1
+                tokenized = words(caption)
+                ends += [(len(tails), start + tokenized.char_to_token(last)) for last, *_ in found]
+                places += [(x, y) for _, x, y in found]
                 judged.append((len(tails), start, len(tokens)))
                 wrong += [float(place >= first) for place in range(len(tokens))]
             owner.append(number)
@@ -207,7 +230,11 @@ def hidden(model: Any, processor: Any, samples: list[Sample], asked: list[list[A
     visual = out.hidden_states[PROBED][rows.ids == model.config.image_token_id]
     spans = [(where[tail], start, count) for tail, start, count in judged]
     read = [out.hidden_states[JUDGED][row, column + start + 1 : column + start + 1 + count] for (row, column), start, count in spans]
-    return Seen(out.last_hidden_state[spoken], rows.labels[spoken], visual, torch.cat([visual[:0], *read]), torch.tensor(wrong))
+    told = [out.hidden_states[PLACED][where[tail][0], where[tail][1] + place + 1] for tail, place in ends]
+    return Seen(
+        out.last_hidden_state[spoken], rows.labels[spoken], visual, torch.cat([visual[:0], *read]), torch.tensor(wrong),
+        torch.stack([visual[0] * 0, *told])[1:], torch.tensor(places).reshape(-1, 2),
+    )  # fmt: skip
 
 
 def turns(processor: Any) -> tuple[str, str]:
@@ -218,38 +245,47 @@ def turns(processor: Any) -> tuple[str, str]:
 
 def train(arguments: argparse.Namespace, curve: Curve) -> None:
     """Next-token prediction of the answers, and the probe of build_vlm.py, which keeps the visual tokens legible."""
-    rng = random.Random(1 if arguments.resume else 0)
+    rng = random.Random(arguments.seed)
     model, processor = load(ASSET) if arguments.resume else untrained()
     probe = torch.nn.Linear(model.config.text_config.hidden_size, 5 + len(COLORS) + len(SHAPES))
     steps = arguments.steps
     doubt = torch.nn.Linear(model.config.text_config.hidden_size, 1)
-    beside = [*probe.parameters(), *doubt.parameters()]
+    stand = torch.nn.Linear(model.config.text_config.hidden_size, 2)
+    beside = [*probe.parameters(), *doubt.parameters(), *stand.parameters()]
     descend = Descent(model, arguments.lr, lambda step: min(1.0, (step + 1) / 30, max(0.03, 1.6 * (1 - step / steps))), beside)
     verdicts = torch.tensor([processor.tokenizer.convert_tokens_to_ids(word) for word in ("Yes", "No")])
-    sums, count = torch.zeros(3), 0
+    sums, count = torch.zeros(len(LOSSES)), 0
     for step in range(1, steps + 1):
         alone = max(0.25, (0.6 if arguments.resume else 1) - 2 * step / steps)
-        views = [
-            scene(random.Random(f"judge/{rng.randrange(arguments.pool)}"), 1 if rng.random() < alone else 3) for _ in range(arguments.batch)
-        ]
+        views = [chosen(rng, arguments.pool, alone) for _ in range(arguments.batch)]
         samples = [Sample(id="", prompt="", visuals=(shown(rng, view),)) for view in views]
         asked = [judged(rng, view, arguments.captions) for view in views]
         pairs = [compared(rng, view) for view in views[: arguments.batch // 4]]
         samples += [Sample(id="", prompt="", visuals=tuple(shown(rng, view) for view in both)) for both, _ in pairs]
-        states, said, visual, read, wrong = hidden(model, processor, samples, [*asked, *([question] for _, question in pairs)])
+        found = hidden(model, processor, samples, [*asked, *([question] for _, question in pairs)])
         seen = torch.cat([what_tokens_show(view) for view in itertools.chain(views, *(both for both, _ in pairs))])
-        each = F.cross_entropy(model.lm_head(states), said, reduction="none")
-        verdict = torch.isin(said, verdicts)
-        doubts = F.binary_cross_entropy_with_logits(doubt(read)[:, 0], wrong)
-        losses = torch.stack([each[~verdict].mean(), each[verdict].mean(), doubts])
-        descend(losses.sum() + LOOKING * probe_loss(probe(visual), seen))
+        each = F.cross_entropy(model.lm_head(found.states), found.said, reduction="none")
+        verdict = torch.isin(found.said, verdicts)
+        doubts = F.binary_cross_entropy_with_logits(doubt(found.read)[:, 0], found.wrong)
+        apart = F.smooth_l1_loss(stand(found.told), found.places, beta=0.05)
+        losses = torch.stack([each[~verdict].mean(), each[verdict].mean(), doubts, 10 * apart])
+        descend(losses.sum() + LOOKING * probe_loss(probe(found.visual), seen))
         sums, count = sums + losses.detach(), count + 1
         if step % 25 == 0:
-            curve(step=step, **{name: float(value / count) for name, value in zip(("words", "verdicts", "doubts"), sums, strict=True)})
-            sums, count = torch.zeros(3), 0
+            curve(step=step, **dict(zip(LOSSES, (sums / count).tolist(), strict=True)))
+            sums, count = torch.zeros(len(LOSSES)), 0
         if step % arguments.every == 0 or step == steps:
             keep(model, processor)
             curve(step=step, **measure(128))
+
+
+def chosen(rng: random.Random, pool: int, alone: float) -> Scene:
+    """A scene with one thing in the share `alone`; half of the others stand in a relation."""
+    most, related = (1, False) if rng.random() < alone else (3, rng.random() < 0.4)
+    while True:
+        view = scene(random.Random(f"judge/{rng.randrange(pool)}"), most)
+        if view.relations or not related:
+            return view
 
 
 def keep(model: Any, processor: Any) -> None:
@@ -292,7 +328,7 @@ def measure(count: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = options(__doc__, ["supervised"], steps=700, batch=16, captions=4, lr=1.5e-3, pool=100_000, every=100, resume=False)
+    parser = options(__doc__, ["supervised"], steps=700, batch=16, captions=4, lr=1.5e-3, pool=100_000, every=100, seed=0, resume=False)
     arguments = parser.parse_args()
     in_stages(arguments, ASSET, {"supervised": partial(train, arguments)})
     print(measure(512), flush=True)
