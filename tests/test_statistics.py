@@ -51,3 +51,10 @@ def test_several_answers_to_a_sample_count_as_their_mean():
     assert found["count"] == 2
     assert found["before"] == pytest.approx((0.5 + 0.25) / 2)
     assert found["gain"] == pytest.approx((0.5 + 0.75) / 2)
+
+
+def test_the_interval_of_a_share_holds_the_share_where_all_or_none_are_won():
+    for count in range(1, 40):
+        for wins in ([0.0] * count, [1.0] * count):
+            found = share(wins)
+            assert found.low <= found.mean <= found.high

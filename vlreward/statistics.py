@@ -46,7 +46,7 @@ def share(wins: Sequence[float]) -> Interval:
     mean, z = sum(wins) / count, 1.959964
     centre = (mean + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * (mean * (1 - mean) / count + z * z / (4 * count * count)) ** 0.5
-    return Interval(mean, max(0.0, centre - half), min(1.0, centre + half), count)
+    return Interval(mean, min(mean, max(0.0, centre - half)), max(mean, min(1.0, centre + half)), count)
 
 
 def pass_at(count: int, right: int, k: int) -> float:
