@@ -22,7 +22,8 @@ class DuelHead(Head):
     """The trunk's chance of `yes` (of yes and no) when it is asked whether the second of two attempts is better than the first.
 
     Every attempt of a group stands second against every other one, so each pair is asked in both orders. As a reward it is the mean chance
-    of yes over the others, a win rate in [0, 1]; one without others gets none. There are no weights besides the trunk's.
+    of yes over the others, a win rate in [0, 1]; one without others gets none. There are no weights besides the trunk's. Of pictures the
+    prompt stands behind them, since a causal trunk looks before it is asked.
 
     Source: RewardDance (arXiv 2509.08826), where the first is a reference picture and reasons may stand before the yes.
     """
@@ -42,7 +43,9 @@ class DuelHead(Head):
     def _reading(self, rollouts: Sequence[Rollout], i: int, j: int) -> Reading:
         sample = rollouts[i].sample
         given = sample.visuals if rollouts[i].text is not None or rollouts[i].made is not None else ()
-        user = (*given, sample.prompt, "\n1: ", _shown(rollouts[j]), "\n2: ", _shown(rollouts[i]), f"\n{self.question}")
+        both = ("\n1: ", _shown(rollouts[j]), "\n2: ", _shown(rollouts[i]))
+        asked = (sample.prompt, *both) if rollouts[i].text is not None else (*both, f"\n{sample.prompt}")
+        user = (*given, *asked, f"\n{self.question}")
         return Reading(user=user, answer=None, owners=(i,), rival=j)
 
     def network(self, width: int) -> nn.Module:

@@ -26,7 +26,8 @@ class Experts(Head):
     """A number for each criterion at the end, a mixture of criteria for each aspect, and a mixture of aspects for the score.
 
     The gates read a token behind the prompt and before the attempt, so that how much a criterion counts depends on what is asked and not
-    on how well it was done. Weights are softmax(gate / temperature), over aspects and over the criteria of each aspect.
+    on how well it was done. A picture has the prompt behind it once more, since a causal trunk looks before it is asked. Weights are
+    softmax(gate / temperature), over aspects and over the criteria of each aspect.
 
     Source: MJ-VIDEO (arXiv 2502.01719): 28 criteria of 5 aspects; first the criteria alone (`regression` of aspects), then with pairs.
     """
@@ -61,9 +62,9 @@ class Experts(Head):
             if one.text is not None:
                 found.append(Reading(user=asked, answer=(one.text, Mark(JUDGED)), owners=(i, i)))
             elif one.made is not None:
-                found.append(Reading(user=(*asked, one.made, Mark(JUDGED)), answer=None, owners=(i, i)))
+                found.append(Reading(user=(*asked, one.made, one.sample.prompt, Mark(JUDGED)), answer=None, owners=(i, i)))
             else:
-                given = (one.sample.prompt, Mark(GATE), *one.sample.visuals, Mark(JUDGED))
+                given = (one.sample.prompt, Mark(GATE), *one.sample.visuals, one.sample.prompt, Mark(JUDGED))
                 found.append(Reading(user=given, answer=None, owners=(i, i)))
         return found
 

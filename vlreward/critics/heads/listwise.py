@@ -25,7 +25,7 @@ class Listwise(Head):
 
     What stands first cannot see what comes later, so a single order is not fair: while it judges, the group is read in `orders` rotations
     (0: as many as there are attempts, so that each stands at each place once) and scores are averaged; while it learns, in one random
-    order.
+    order. Behind each picture stands the prompt, since a causal trunk looks before it is asked.
 
     Source: YOJO (arXiv 2604.10966), with cross-entropy over the group's scores (the loss `listwise`).
     """
@@ -51,9 +51,9 @@ class Listwise(Head):
         if rollouts[0].text is not None:
             answer = tuple(piece for i in order for piece in (rollouts[i].text or "", mark))
             return Reading(user=(*sample.visuals, sample.prompt), answer=answer, owners=tuple(order))
-        shown = tuple(piece for i in order for made in [rollouts[i].visual] if made is not None for piece in (made, mark))
+        shown = tuple(piece for i in order for made in [rollouts[i].visual] if made is not None for piece in (made, sample.prompt, mark))
         given = () if rollouts[0].made is None else sample.visuals
-        return Reading(user=(*given, sample.prompt, *shown), answer=None, owners=tuple(order))
+        return Reading(user=(*given, *shown), answer=None, owners=tuple(order))
 
     def network(self, width: int) -> nn.Module:
         return Layers(width, 1, self.layers)
