@@ -1,23 +1,29 @@
 """Pairs of picture and text scored a second by a vision-language model's probabilities, beside plain transformers loops.
 
     python scripts/bench_likelihood.py                                     # 5M parameters of Qwen2.5-VL's shape, on the CPU
+    python scripts/bench_likelihood.py --peer ../t2v_metrics               # beside t2v_metrics itself, from a checkout of it
     python scripts/bench_likelihood.py --shape 3b --pixels 896 --json likelihood.json    # the true shape of Qwen2.5-VL-3B, on a GPU
 
 `vqa` is P(yes) to a question about each text, `echo` the mean log-likelihood of each text; with one text a picture and with several. Peers:
-a padded batch of pairs (only the last position's logits for `vqa`), and, for `vqa`, t2v_metrics' way: one pair at a time, `generate` of one
-token with its scores. All sides process pictures and tokens from the same files, and their scores are checked against ours. Weights are
-random. Seconds are processor time of one thread on a CPU and wall time on a GPU, the median of the rounds after a first one.
+a padded batch of pairs (only the last position's logits for `vqa`), and, for `vqa`, t2v_metrics' way: one pair at a time, `generate` of
+one token with its scores; with `--peer`, by its own class for Qwen2.5-VL. All sides process pictures and tokens from the same files, and
+their scores are checked against ours. Weights are random. Seconds are processor time of one thread on a CPU and wall time on a GPU, the
+median of the rounds after a first one.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -81,6 +87,24 @@ def generated(judge: LikelihoodModel, pairs: Pairs, batch: int) -> torch.Tensor:
     return torch.stack(found).double()
 
 
+def t2v_metrics(checkout: Path, folder: str, judge: LikelihoodModel) -> Side:
+    """The peer's class for Qwen2.5-VL on the same weights. Its packages are opened without their start files, which import every API."""
+    for name in ("t2v_metrics", "t2v_metrics.models", "t2v_metrics.models.vqascore_models"):
+        package = ModuleType(name)
+        package.__path__ = [str(checkout / name.replace(".", "/"))]
+        sys.modules[name] = package
+    theirs: Any = importlib.import_module("t2v_metrics.models.vqascore_models.qwen2vl_model")
+    settings = {"path": folder, "torch_dtype": judge.model.dtype, "attn_implementation": "sdpa"}
+    theirs.QWEN2_VL_MODELS["qwen2.5-vl"] = {"tokenizer": {"path": folder}, "model": settings}
+    peer = theirs.Qwen2VLModel("qwen2.5-vl", judge.model.device.type)
+
+    def score(_: LikelihoodModel, pairs: Pairs, batch: int) -> torch.Tensor:
+        with contextlib.redirect_stdout(None):  # it tells of each pair that "Yes" is several tokens here
+            return peer.forward([str(place) for place, _ in pairs], [text for _, text in pairs]).double().log()
+
+    return score
+
+
 SIDES: dict[str, dict[str, Side]] = {
     "vqa": {"ours": ours, "batched": batched, "one by one": generated},
     "echo": {"ours": lambda *some: ours(*some, echo=True), "batched": lambda *some: batched(*some, echo=True)},
@@ -126,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--texts", type=int, nargs="*", default=[1, 8], help="texts a picture")
     parser.add_argument("--batch", type=int, default=8, help="pairs in a padded batch")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peer", type=Path, help="a checkout of t2v_metrics (github.com/linzhiqiu/t2v_metrics)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -135,6 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         build(options.shape, options.pixels, Path(folder), device)
         judge = load_likelihood_model(folder, device)
         judge.model.to(torch.bfloat16 if device == "cuda" else torch.float32)
+        if options.peer:
+            SIDES["vqa"]["t2v_metrics"] = t2v_metrics(options.peer, folder, judge)
         places = pictures(Path(folder), options.pairs, options.pixels)
         for texts in options.texts:
             shown = places[: max(1, options.pairs // texts)]
