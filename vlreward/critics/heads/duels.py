@@ -29,9 +29,8 @@ class DuelHead(Head):
     """
 
     question: str = "Is the second better than the first?"
-    yes: str = "yes"
-    no: str = "no"
-    """Words of one token each."""
+    words: tuple[str, str] = ("yes", "no")
+    """Of one token each."""
     gives = ("duels",)
     scope = "group"
     bounds = (0.0, 1.0)
@@ -52,7 +51,7 @@ class DuelHead(Head):
         return nn.Identity()
 
     def verdicts(self, network: nn.Module, states: States) -> Verdicts:
-        yes, no = (states.rows @ states.words((self.yes, self.no)).T).unbind(1)
+        yes, no = (states.rows @ states.words(self.words).T).unbind(1)
         duels = Duels(logit=yes - no, first=states.owner, second=states.rival)
         alone = torch.bincount(states.owner, minlength=len(states.rollouts)) == 0
         nothing = float("nan")
