@@ -75,7 +75,7 @@ def kontext_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generators.qwen(tmp_path_factory.mktemp("qwen-edit"), edits=True)
+    return generators.qwen(tmp_path_factory.mktemp("qwen-edit"), edits=EDIT)
 
 
 @pytest.fixture
@@ -161,8 +161,8 @@ def test_wan_image_to_video_is_trained_whole(tmp_path):
 
 def test_the_condition_belongs_to_the_picture_and_is_made_once_for_each(kontext_folder, monkeypatch):
     model = loaded(FluxKontext, kontext_folder, t5_tokens=16, **SMALL)
-    calls, encode = [], model.encode_source
-    monkeypatch.setattr(model, "encode_source", lambda prompt, source: (calls.append(prompt), encode(prompt, source))[1])
+    calls, encode = [], model.encode_sources
+    monkeypatch.setattr(model, "encode_sources", lambda prompt, sources: (calls.append(prompt), encode(prompt, sources))[1])
     one, two, _ = against_pipelines.edits()
     again = Sample(id="again", prompt=one.prompt, visuals=one.visuals)
     other = Sample(id="other", prompt=one.prompt, visuals=two.visuals)
@@ -193,5 +193,5 @@ def test_a_rollout_is_judged_by_what_was_made_and_still_holds_its_source(kontext
 
 def test_a_sample_without_a_picture_is_refused(kontext_folder):
     model = loaded(FluxKontext, kontext_folder, t5_tokens=16, **SMALL)
-    with pytest.raises(DataError, match="row 3: has no picture, but the generator starts from one"):
+    with pytest.raises(DataError, match="row 3: has no picture, but the generator starts from pictures"):
         Embeddings(model, [Sample(id="row 3", prompt="make it blue")])

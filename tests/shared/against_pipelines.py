@@ -28,10 +28,15 @@ Draw = Callable[[Any, Any, torch.Tensor, float], torch.Tensor]
 Of a pipeline that edits: (pipe, samples, latents, guidance)."""
 
 
-def edits() -> list[Sample]:
-    """What is asked of a generator that edits."""
-    pixels = torch.rand(3, 3, 40, 56, generator=torch.Generator().manual_seed(2))
-    return [Sample(id=str(i), prompt=prompt, visuals=(Picture(pixels[i]),)) for i, prompt in enumerate(PROMPTS)]
+def edits(several: bool = False) -> list[Sample]:
+    """What is asked of a generator that edits; of one that takes several pictures: two of other shapes, these the other way, and one."""
+    seeded = torch.Generator().manual_seed(2)
+    pixels = torch.rand(3, 3, 40, 56, generator=seeded)
+    visuals = [(Picture(each),) for each in pixels]
+    if several:
+        wide, high = (Picture(torch.rand(3, *size, generator=seeded)) for size in ((24, 72), (72, 24)))
+        visuals = [(wide, high), (high, wide), visuals[0]]
+    return [Sample(id=str(i), prompt=prompt, visuals=of) for i, (prompt, of) in enumerate(zip(PROMPTS, visuals, strict=True))]
 
 
 @torch.no_grad()
@@ -48,7 +53,7 @@ def difference(generator: Any, draw: Draw, guidance: float, grid: Grid = "linspa
     """The largest between a pixel of ours and one of the pipeline's own, from the same noise."""
     latents = torch.randn(len(PROMPTS), *generator.shape(), generator=torch.Generator().manual_seed(1))
     generator.pipe.set_progress_bar_config(disable=True)
-    asked = edits() if generator.edits else PROMPTS
+    asked = edits(generator.several) if generator.edits else PROMPTS
     mine = ours(generator, asked, latents.clone(), guidance, grid)
     theirs = draw(generator.pipe, asked, latents, guidance)
     assert mine.shape == theirs.shape

@@ -112,14 +112,14 @@ def qwen_autoencoder() -> Any:
     )  # fmt: skip
 
 
-def qwen(folder: Path, edits: bool = False) -> Path:
+def qwen(folder: Path, edits: Any = None, **more: Any) -> Path:
+    """`edits`: the class of a pipeline that does. `more`: of the transformer."""
     from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformer2DModel
     from diffusers.pipelines.qwenimage.pipeline_qwenimage import QwenImagePipeline
-    from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit import QwenImageEditPipeline
 
     torch.manual_seed(0)
     encoder, processor = families.qwen25()
-    kind: Any = partial(QwenImageEditPipeline, processor=processor) if edits else QwenImagePipeline
+    kind: Any = partial(edits, processor=processor) if edits else QwenImagePipeline
     kind(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02, max_shift=0.9),
         vae=qwen_autoencoder(),
@@ -127,7 +127,7 @@ def qwen(folder: Path, edits: bool = False) -> Path:
         tokenizer=processor.tokenizer,
         transformer=QwenImageTransformer2DModel(
             in_channels=16, out_channels=4, num_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=64,
-            axes_dims_rope=(4, 6, 6),
+            axes_dims_rope=(4, 6, 6), **more,
         ),
     ).save_pretrained(folder)  # fmt: skip
     return folder

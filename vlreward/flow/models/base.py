@@ -38,15 +38,17 @@ class Generator:
         raise NotImplementedError(f"{type(self).__name__} must define load")
 
     edits: ClassVar[bool] = False
-    """Whether it starts from a source picture: each sample's first visual."""
+    """Whether it starts from source pictures: visuals of each sample."""
+    several: ClassVar[bool] = False
+    """Whether these are all of them, in their order, and not the first alone."""
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Conditions of B prompts, on the CPU."""
         raise NotImplementedError(f"{type(self).__name__} must define encode")
 
-    def encode_source(self, prompt: str, source: Picture) -> Condition:
-        """Conditions [1,*] of one prompt and its source picture, on the CPU; where `edits`, in place of `encode`."""
-        raise NotImplementedError(f"{type(self).__name__} must define encode_source")
+    def encode_sources(self, prompt: str, sources: Sequence[Picture]) -> Condition:
+        """Conditions [1,*] of one prompt and its source pictures, on the CPU; where `edits`, in place of `encode`."""
+        raise NotImplementedError(f"{type(self).__name__} must define encode_sources")
 
     def networks(self) -> list[nn.Module]:
         """All that is in memory and has weights."""
@@ -127,7 +129,7 @@ Asked = Sample | str
 
 class Embeddings:
     """The condition of what each sample asks for, computed once and kept on the CPU: once for each distinct prompt or, where the model
-    edits, for each distinct prompt and source picture. One that is met later needs the encoders still.
+    edits, for each distinct prompt and source pictures. One that is met later needs the encoders still.
 
     Raises DataError where the model edits and a sample has no picture.
     """
@@ -147,7 +149,7 @@ class Embeddings:
         parts: list[Condition] = [self._table] if self._table else []
         with torch.no_grad():
             if self._model.edits:
-                parts += [self._model.encode_source(prompt_of(one), source(one)) for one in new.values()]
+                parts += [self._model.encode_sources(prompt_of(one), self._sources(one)) for one in new.values()]
             else:
                 prompts = list(new)
                 for i in range(0, len(prompts), self._batch):
@@ -167,7 +169,10 @@ class Embeddings:
         return self([unprompted(one) for one in asked], device)
 
     def _key(self, one: Asked) -> Any:
-        return (prompt_of(one), id(source(one))) if self._model.edits else prompt_of(one)
+        return (prompt_of(one), *map(id, self._sources(one))) if self._model.edits else prompt_of(one)
+
+    def _sources(self, one: Asked) -> list[Picture]:
+        return sources(one) if self._model.several else sources(one, 1)
 
 
 def prompt_of(one: Asked) -> str:
@@ -179,13 +184,15 @@ def unprompted(one: Asked) -> Asked:
     return replace(one, prompt="") if isinstance(one, Sample) else ""
 
 
-def source(sample: Asked) -> Picture:
-    """The picture that a sample wants to have edited. Raises DataError where there is none."""
-    visual = sample.visuals[0] if isinstance(sample, Sample) and sample.visuals else None
-    if not isinstance(visual, Picture):
+def sources(sample: Asked, most: int | None = None) -> list[Picture]:
+    """The pictures that a sample wants something to be made of, `most` of them at most. Raises DataError where there is none."""
+    visuals = sample.visuals[:most] if isinstance(sample, Sample) else ()
+    pictures = [visual for visual in visuals if isinstance(visual, Picture)]
+    if not pictures or len(pictures) < len(visuals):
         name = sample.id if isinstance(sample, Sample) else sample
-        raise DataError(f"{name}: has no picture, but the generator starts from one; give each sample an 'image'")
-    return visual
+        found = "a clip among its pictures" if pictures else "no picture"
+        raise DataError(f"{name}: has {found}, but the generator starts from pictures; give each sample an 'image'")
+    return pictures
 
 
 def stacked(parts: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -57,9 +57,9 @@ class FluxKontext(Flux):
     pipeline = "flux.pipeline_flux_kontext:FluxKontextPipeline"
     edits = True
 
-    def encode_source(self, prompt: str, source: Picture) -> Condition:
-        vae = self.pipe.vae
-        latents = vae.encode(self.prepared(source)).latent_dist.mode().float()
+    def encode_sources(self, prompt: str, sources: Sequence[Picture]) -> Condition:
+        vae, [source] = self.pipe.vae, sources
+        latents = vae.encode(self.prepared(source, self.pixels, self.pixels)).latent_dist.mode().float()
         return {**self.encode([prompt]), "source": pack((latents - vae.config.shift_factor) * vae.config.scaling_factor).cpu()}
 
 

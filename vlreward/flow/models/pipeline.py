@@ -219,11 +219,10 @@ class PackedGenerator(PipelineGenerator):
         seen = tokens if source is None else torch.cat([tokens, source.to(tokens)], 1)
         return unpack(super().transform(seen, **inputs)[:, : tokens.shape[1]], *x.shape[-2:])
 
-    def prepared(self, source: Picture) -> torch.Tensor:
-        """[1,3,H,W] in [-1, 1]: a source picture in the size of what is made, as the autoencoder takes it."""
+    def prepared(self, source: Picture, height: int, width: int) -> torch.Tensor:
+        """[1,3,H,W] in [-1, 1]: a source picture in this size, as the autoencoder takes it."""
         vae, image = self.pipe.vae, self.pipe.image_processor
-        resized = image.resize(source.pil, self.pixels, self.pixels)
-        return image.preprocess(resized, self.pixels, self.pixels).to(vae.device, vae.dtype)
+        return image.preprocess(image.resize(source.pil, height, width), height, width).to(vae.device, vae.dtype)
 
 
 def unit(decoded: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,10 @@
-"""Qwen-Image and Qwen-Image-Edit."""
+"""Qwen-Image, Qwen-Image-Edit and Qwen-Image-Edit-Plus."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -11,6 +12,7 @@ from vlreward.config import Count
 from vlreward.data.media import Picture
 from vlreward.flow.models.base import Condition
 from vlreward.flow.models.pipeline import PackedGenerator, encoded, gathered, pack, spread, unit, unpack
+from vlreward.flow.models.shapes import Shape, by_shapes
 from vlreward.registry import register
 
 
@@ -32,15 +34,18 @@ class QwenImage(PackedGenerator):
         return {"tokens": tokens.cpu(), "mask": mask.bool().cpu()}
 
     def velocity(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
-        source = condition.get("source")
-        grid = (1, x.shape[-2] // 2, x.shape[-1] // 2)
+        return self.seeing(x, s, condition)
+
+    def seeing(self, x: torch.Tensor, s: torch.Tensor, condition: Condition, shapes: Sequence[Shape] = ()) -> torch.Tensor:
+        """`velocity` of rows whose sources have these shapes."""
+        made = (x.shape[-2] // 2, x.shape[-1] // 2)
         return self.transform(
             x,
-            source,
+            condition.get("source"),
             timestep=s,
             encoder_hidden_states=condition["tokens"],
             encoder_hidden_states_mask=condition["mask"],
-            img_shapes=[[grid] * (1 if source is None else 2)] * len(x),
+            img_shapes=[[(1, *shape) for shape in (made, *shapes)]] * len(x),
         )
 
     def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, guidance: float) -> torch.Tensor:
@@ -68,9 +73,44 @@ class QwenImageEdit(QwenImage):
     pipeline = "qwenimage.pipeline_qwenimage_edit:QwenImageEditPipeline"
     edits = True
 
-    def encode_source(self, prompt: str, source: Picture) -> Condition:
-        vae, shown = self.pipe.vae, self.pipe.image_processor.resize(source.pil, self.pixels, self.pixels)
-        tokens, mask = self.pipe.encode_prompt([prompt], image=shown)
+    def encode_sources(self, prompt: str, sources: Sequence[Picture]) -> Condition:
+        vae = self.pipe.vae
+        shown, pictures = zip(*map(self.seen, sources), strict=True)
+        tokens, mask = self.pipe.encode_prompt([prompt], image=list(shown))
         mask = torch.ones(tokens.shape[:2]) if mask is None else mask
-        latents = gathered(vae, vae.encode(self.prepared(source).unsqueeze(2)).latent_dist.mode())
-        return {"tokens": tokens.cpu(), "mask": mask.bool().cpu(), "source": pack(latents.squeeze(2)).cpu()}
+        latents = [gathered(vae, vae.encode(picture.unsqueeze(2)).latent_dist.mode()).squeeze(2) for picture in pictures]
+        return {
+            "tokens": tokens.cpu(),
+            "mask": mask.bool().cpu(),
+            "source": torch.cat([pack(each) for each in latents], 1).cpu(),
+            "shapes": torch.tensor([[(each.shape[-2] // 2, each.shape[-1] // 2) for each in latents]]),
+        }
+
+    def seen(self, source: Picture) -> tuple[Any, torch.Tensor]:
+        """What the language model sees of a picture (PIL), and the autoencoder ([1,3,H,W] in [-1, 1])."""
+        shown = self.pipe.image_processor.resize(source.pil, self.pixels, self.pixels)
+        return shown, self.prepared(source, self.pixels, self.pixels)
+
+    def velocity(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
+        return by_shapes(self.seeing, x, s, condition)
+
+
+@register("qwen_image_edit_plus")
+@dataclass(kw_only=True)
+class QwenImageEditPlus(QwenImageEdit):
+    """A QwenImageEditPlusPipeline folder (Qwen-Image-Edit-2509, -2511), which makes one picture of all of each sample's. Guidance as of
+    QwenImage.
+
+    Each source keeps its shape: the language model sees it at 384 x 384 pixels, as the pipeline shows it, and the autoencoder at as many as
+    are made (the pipeline by itself takes it to about a megapixel, whatever it makes). Samples with one and with several pictures mix.
+    """
+
+    pipeline = "qwenimage.pipeline_qwenimage_edit_plus:QwenImageEditPlusPipeline"
+    several = True
+
+    def seen(self, source: Picture) -> tuple[Any, torch.Tensor]:
+        from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import CONDITION_IMAGE_SIZE, calculate_dimensions
+
+        ratio = source.pil.width / source.pil.height
+        small, large = (calculate_dimensions(area, ratio)[::-1] for area in (CONDITION_IMAGE_SIZE, self.pixels**2))
+        return self.pipe.image_processor.resize(source.pil, *small), self.prepared(source, *large)

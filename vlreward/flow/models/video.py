@@ -1,4 +1,4 @@
-"""What adapters of text-to-video pipelines share: clip sizes, latents [C,F,H,W] and their decoding."""
+"""What adapters of video pipelines share: clip sizes, latents [C,F,H,W] and their decoding, and first frames."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import torch
 
 from vlreward.config import Count
+from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
+from vlreward.flow.math import wide
 from vlreward.flow.models.pipeline import PipelineGenerator, encoded, unit
 
 
 @dataclass(kw_only=True)
 class VideoGenerator(PipelineGenerator):
-    """A text-to-video pipeline; `pixels` is the height of its clips."""
+    """A video pipeline; `pixels` is the height of its clips."""
 
     width: Count | None = None
     """In pixels; None is as wide as high."""
@@ -57,3 +59,13 @@ class VideoGenerator(PipelineGenerator):
 
     def decode(self, x0: torch.Tensor) -> torch.Tensor:
         return unit(self.pipe.vae.decode(self.latents(x0), return_dict=False)[0]).transpose(1, 2)
+
+    def still(self, source: Picture) -> torch.Tensor:
+        """[1,3,1,H,W] in [-1, 1]: a source picture resized to the clip's size, as the autoencoder takes it."""
+        vae, (height, width, _) = self.pipe.vae, self.size()
+        return self.pipe.video_processor.preprocess(source.pil, height=height, width=width).to(vae.device, vae.dtype).unsqueeze(2)
+
+
+def keeping(first: torch.Tensor, x: torch.Tensor, s: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """v [B,C,F,H,W] but for the first frame, where it leads straight to the latents `first` [B,C,1,H,W] and nothing is learned."""
+    return torch.cat([(x[:, :, :1] - first) / wide(s, x), v[:, :, 1:]], 2)

@@ -12,10 +12,10 @@ from torch import nn
 
 from vlreward.config import Count
 from vlreward.data.media import Picture
-from vlreward.flow.math import TRAIN_STEPS, wide
+from vlreward.flow.math import TRAIN_STEPS
 from vlreward.flow.models.base import Condition
 from vlreward.flow.models.pipeline import gathered, spread
-from vlreward.flow.models.video import VideoGenerator
+from vlreward.flow.models.video import VideoGenerator, keeping
 from vlreward.registry import register
 
 
@@ -91,10 +91,9 @@ class WanImage(Wan):
     def channels(self) -> int:
         return self.pipe.vae.config.z_dim
 
-    def encode_source(self, prompt: str, source: Picture) -> Condition:
-        vae, kept = self.pipe.vae, self.pipe.config.expand_timesteps
-        picture = self.pipe.video_processor.preprocess(source.pil, height=self.pixels, width=self.width or self.pixels)
-        clip = picture.to(vae.device, vae.dtype).unsqueeze(2)
+    def encode_sources(self, prompt: str, sources: Sequence[Picture]) -> Condition:
+        vae, kept, [source] = self.pipe.vae, self.pipe.config.expand_timesteps, sources
+        clip = self.still(source)
         if not kept:
             clip = torch.cat([clip, clip.new_zeros(1, 3, self.frames - 1, *clip.shape[-2:])], 2)
         latents = gathered(vae, vae.encode(clip).latent_dist.mode())
@@ -114,7 +113,7 @@ class WanImage(Wan):
         timestep = (s * TRAIN_STEPS)[:, None].repeat(1, x.shape[2] * self.tokens)
         timestep[:, : self.tokens] = 0
         v = self.transform(torch.cat([source.to(x), x[:, :, 1:]], 2), timestep=timestep, **more)
-        return torch.cat([(x[:, :, :1] - source) / wide(s, x), v[:, :, 1:]], 2)
+        return keeping(source, x, s, v)
 
 
 class Experts(nn.Module):
