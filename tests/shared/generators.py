@@ -10,7 +10,7 @@ import families
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
-from tokenizers import pre_tokenizers
+from tokenizers import pre_tokenizers, processors
 from transformers import (
     CLIPImageProcessor,
     CLIPTextConfig,
@@ -20,6 +20,8 @@ from transformers import (
     CLIPVisionModel,
     LlamaConfig,
     LlamaModel,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
     Mistral3Config,
     Mistral3ForConditionalGeneration,
     MistralConfig,
@@ -254,30 +256,51 @@ def flux2_klein(folder: Path) -> Path:
     return folder
 
 
-def hunyuan_video(folder: Path) -> Path:
+def hunyuan_video(folder: Path, image: str | None = None, guidance_embeds: bool = True) -> Path:
+    """`image`: starts from a picture, in this way (the transformer's `image_condition_type`)."""
     from diffusers.models.autoencoders.autoencoder_kl_hunyuan_video import AutoencoderKLHunyuanVideo
     from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoTransformer3DModel
     from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import HunyuanVideoPipeline
+    from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video_image2video import HunyuanVideoImageToVideoPipeline
 
     torch.manual_seed(0)
-    tokenizer = families.tokenizer(PreTrainedTokenizerFast, families.QWEN)
+    special = (*families.QWEN, "<|begin_of_text|>", "<|start_header_id|>", "system", "<|end_header_id|>", "\n\n", "<image>")
+    tokenizer = families.tokenizer(PreTrainedTokenizerFast, special)
     tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
-    text = families.TEXT | {"hidden_size": 16, "vocab_size": len(tokenizer), "pad_token_id": 0}
-    HunyuanVideoPipeline(
+    text = LlamaConfig(**families.TEXT | {"hidden_size": 16, "vocab_size": len(tokenizer), "pad_token_id": 0, "num_hidden_layers": 3})
+    looks: dict[str, Any] = {}
+    if image:
+        tokenizer.truncation_side = "right"
+        begin = tokenizer.convert_tokens_to_ids("<|begin_of_text|>")
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|begin_of_text|> $A", special_tokens=[("<|begin_of_text|>", begin)]
+        )
+        vision = CLIPVisionConfig(
+            hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=48, patch_size=2
+        )
+        number = tokenizer.convert_tokens_to_ids("<image>")
+        encoder = LlavaForConditionalGeneration(
+            LlavaConfig(text_config=text, vision_config=vision, image_token_index=number, pad_token_id=0, image_seq_length=576)
+        )
+        looks = {"image_processor": CLIPImageProcessor(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48})}
+    kind: Any = HunyuanVideoImageToVideoPipeline if image else HunyuanVideoPipeline
+    kind(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=7.0),
         vae=AutoencoderKLHunyuanVideo(
             down_block_types=("HunyuanVideoDownBlock3D",) * 3, up_block_types=("HunyuanVideoUpBlock3D",) * 3,
             block_out_channels=(8, 8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4, spatial_compression_ratio=4,
             temporal_compression_ratio=4, mid_block_add_attention=False,
         ),
-        text_encoder=LlamaModel(LlamaConfig(**text)),
+        text_encoder=encoder if image else LlamaModel(text),
         tokenizer=tokenizer,
         text_encoder_2=CLIPTextModel(clip_text(max_position_embeddings=77)),
         tokenizer_2=clip_tokenizer(),
         transformer=HunyuanVideoTransformer3DModel(
-            in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=1, num_single_layers=1,
-            num_refiner_layers=1, text_embed_dim=16, pooled_projection_dim=16, rope_axes_dim=(4, 6, 6),
+            in_channels=9 if image == "latent_concat" else 4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=1,
+            num_single_layers=1, num_refiner_layers=1, text_embed_dim=16, pooled_projection_dim=16, rope_axes_dim=(4, 6, 6),
+            image_condition_type=image, guidance_embeds=guidance_embeds,
         ),
+        **looks,
     ).save_pretrained(folder)  # fmt: skip
     return folder
 
