@@ -75,11 +75,16 @@ class Timed(Trainer):
 
     def evaluate(self, phase: str, policy: str, quiet: bool = False) -> dict[str, float]:
         made = [place.parent for place in self.folder.path.parent.glob("*/measured.json")] if phase == "before" else []
-        known = next((place for place in made if len(scores(place, phase, TRUTH["kind"])) == len(self.held_out)), None)
+        known = next((place for place in made if self._evaluated(place, phase)), None)
         if known is None:
             return super().evaluate(phase, policy, quiet)
         shutil.copy(known / f"evaluation_{phase}.jsonl", self.folder.path)
         return {}
+
+    def _evaluated(self, place: Path, phase: str) -> bool:
+        """Whether a run judged as many held-out pictures by all rewards of this one."""
+        rows = [json.loads(line) for line in (place / f"evaluation_{phase}.jsonl").read_text().splitlines()]
+        return len(rows) == len(self.held_out) and set(self.config.rewards.names) <= set(rows[0]["scores"])
 
     def step(self) -> dict[str, float]:
         began = time.process_time()
@@ -158,17 +163,27 @@ def budgets(path: Path, name: str, seed: int, control: bool, options: argparse.N
     label, fixed = f"{name}-{'shuffled' if control else seed}", [f"run.seed={seed}", *["control=shuffle_rewards"] * control]
     calls = read(train(path, f"{name}-epoch", options, "optim.epochs=1", "eval.data.count=1"))["calls"]
     epochs = max(1, round(options.calls / calls))
-    spent = read(train(path, f"{label}-calls", options, f"optim.epochs={epochs}", *fixed))["seconds"]
-    if name == FIRST or control:
-        return
-    seconds = options.seconds or read(options.folder / f"{FIRST}-{seed}-calls")["seconds"]
-    others = max(1, round(epochs * seconds / spent))
-    if abs(others - epochs) > 0.1 * epochs:
+    place = train(path, f"{label}-calls", options, f"optim.epochs={epochs}", *fixed)
+    others = equal_seconds(place, seed, options)
+    if not control and others:
         train(path, f"{label}-seconds", options, f"optim.epochs={others}", *fixed)
+
+
+def equal_seconds(place: Path, seed: int, options: argparse.Namespace) -> int | None:
+    """Epochs that a run of equal calls would have at an equal budget of seconds; None where it is that run within a tenth."""
+    found = read(place)
+    seconds = options.seconds or read(options.folder / f"{FIRST}-{seed}-calls")["seconds"]
+    others = max(1, round(found["epochs"] * seconds / found["seconds"]))
+    return others if abs(others - found["epochs"]) > 0.1 * found["epochs"] else None
 
 
 def read(place: Path) -> dict[str, Any]:
     return json.loads((place / "measured.json").read_text())
+
+
+def seed_of(place: Path) -> int:
+    """Of a run `<name>-<seed>-calls`."""
+    return int(place.name.split("-")[-2])
 
 
 def scores(place: Path, phase: str, name: str) -> dict[str, float]:
@@ -188,8 +203,8 @@ def gained(places: list[Path], name: str) -> str:
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]" + f" ({seeds})" * bool(seeds)
 
 
-def table(found: dict[str, list[Path]]) -> str:
-    """Markdown, one row a configuration that has been run."""
+def table(found: dict[str, list[Path]], options: argparse.Namespace) -> str:
+    """Markdown, one row a configuration that has been run; an en dash where its runs of equal seconds have not."""
     head = [
         "config",
         "trained on",
@@ -207,12 +222,12 @@ def table(found: dict[str, list[Path]]) -> str:
         mean = {key: sum(fact[key] for fact in facts) / len(facts) for key in facts[0] if key != "trained_on"}
         goal = facts[0]["trained_on"]
         other = next(term["kind"] for term in (CLIP, TRUTH) if term["kind"] != goal)
-        timed = [place.with_name(place.name.replace("-calls", "-seconds")) for place in places]
-        timed = [second if second.exists() else first for first, second in zip(places, timed, strict=True)]
+        timed = [place for place in places if "shuffled" not in label and not equal_seconds(place, seed_of(place), options)]
+        timed += [second for place in places if (second := place.with_name(place.name.replace("-calls", "-seconds"))).exists()]
         pace = mean["seconds"] / mean["epochs"]
         rows.append([
             f"`{label}`", f"`{goal}`", gained(places, goal), f"{gained(places, other).split(' (')[0]}",
-            "" if "shuffled" in label else gained(timed, goal), f"{mean['epochs']:.0f}", f"{pace:.1f}",
+            gained(timed, goal) if len(timed) == len(places) else "–", f"{mean['epochs']:.0f}", f"{pace:.1f}",
             f"{mean['diversity_base']:.3f} to {mean['diversity_train']:.3f}", f"{mean['kl']:.2g}",
         ])  # fmt: skip
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
@@ -238,7 +253,7 @@ def main() -> None:
     labels |= {f"{name}, shuffled": [f"{name}-shuffled-calls"] for name in chosen}
     places = {label: [options.folder / run for run in runs] for label, runs in labels.items()}
     there = {label: [place for place in runs if (place / "measured.json").is_file()] for label, runs in places.items()}
-    print(table({label: runs for label, runs in there.items() if runs}))
+    print(table({label: runs for label, runs in there.items() if runs}, options))
 
 
 if __name__ == "__main__":
