@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import StableDiffusion3Pipeline
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
 
 from vlreward.flow.models.sd3 import StableDiffusion3
@@ -53,6 +55,21 @@ def generator(pipeline_folder: Path) -> StableDiffusion3:
     made = StableDiffusion3(model=str(pipeline_folder), pixels=16, lora=4, t5_tokens=0)
     made.load("cpu")
     return made
+
+
+@pytest.fixture(scope="session")
+def given_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve prompts with five random pictures each, one of whose halves is better."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rows, generator = [], torch.Generator().manual_seed(0)
+    for number in range(60):
+        pixels = (255 * torch.rand(16, 16, 3, generator=generator)).byte()
+        Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
+        regions = [{"box": [0, 0, 0.5, 1], "score": number % 3}, {"box": [0.5, 0, 1, 1], "score": number % 2}]
+        prompt = "abcdefghijkl"[number // 5]
+        rows.append({"prompt": prompt, "image": f"{number}.png", "target": {"score": number % 7, "regions": regions}})
+    (folder / "given.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "given.jsonl"
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """Whole runs of each objective on the tiny random generator: they train, go on exactly where they stopped, and survive their judge."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from vlreward.config import load
@@ -53,7 +51,7 @@ SAMPLERS = {
 
 
 @pytest.fixture
-def small(config_text: str, tmp_path: Path):
+def small(config_text: str, given_pictures: Path, tmp_path: Path):
     """A run of three epochs, by objective and changes to its sampler."""
 
     def made(name: str, objective: dict, lost: bool = False, sampler: dict | None = None) -> Align:
@@ -65,24 +63,11 @@ def small(config_text: str, tmp_path: Path):
         path.write_text(text)
         more = ["optim.epochs=3", "group.micro_batch=4", "optim.updates=3", "eval="]
         if objective["kind"] in OFFLINE:
-            more += [f"data={{kind: by_prompt, path: {given_pictures(tmp_path)}}}", "group.pictures=given"]
+            more += [f"data={{kind: by_prompt, path: {given_pictures}}}", "group.pictures=given"]
         config, _ = load(path, [f"run.name={name}", *more], Align)
         return config
 
     return made
-
-
-def given_pictures(folder: Path) -> Path:
-    """Twelve prompts with five random pictures each, one of whose halves is better."""
-    rows, generator = [], torch.Generator().manual_seed(0)
-    for number in range(60):
-        pixels = (255 * torch.rand(16, 16, 3, generator=generator)).byte()
-        Image.fromarray(pixels.numpy()).save(folder / f"{number}.png")
-        regions = [{"box": [0, 0, 0.5, 1], "score": number % 3}, {"box": [0.5, 0, 1, 1], "score": number % 2}]
-        prompt = "abcdefghijkl"[number // 5]
-        rows.append({"prompt": prompt, "image": f"{number}.png", "target": {"score": number % 7, "regions": regions}})
-    (folder / "given.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder / "given.jsonl"
 
 
 def weights(folder: RunFolder) -> dict[str, torch.Tensor]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from processes import SHARDED, in_two_processes, launched
+from processes import SHARDED, each_in_two_processes, in_two_processes, launched
 from safetensors.torch import load_file
 
 from vlreward.config import load
@@ -18,9 +19,14 @@ from vlreward.flow.processes import Processes
 from vlreward.flow.train import train
 from vlreward.run import RunFolder
 
+BRIGHTNESS = "tests/flow/brightness.py"
 GRPO = "objective: {kind: flow_grpo, clip: 1.0e-3, beta: 0.01}"
 MORE = ("group.groups=4", "group.micro_batch=4", "optim.updates=2", "optim.epochs=2")
-ALIKE = ("reward/total", "dead_fraction", "diversity", "saturation", "grad_norm", "loss/policy", "ratio/deviation", "broken")
+ALIKE = (
+    "reward/total", "dead_fraction", "diversity", "saturation", "grad_norm", "loss/policy", "ratio/deviation", "broken", "skipped",
+    "preferred",
+)  # fmt: skip
+GIVEN = ("group.pictures=given", "sampler={kernel: ode, steps: 4}")
 
 
 @pytest.fixture
@@ -53,9 +59,26 @@ def same(one: RunFolder, two: RunFolder) -> None:
     moved = max(float((value - first.get(f"base/{name[6:]}", 0)).abs().max()) for name, value in first.items() if movable(name))
     assert moved > 1e-4
     assert max(float((value - second[name]).abs().max()) for name, value in first.items()) < 2e-2 * moved
-    exported = [load_file(next(folder.path.glob("*/*.safetensors"))) for folder in (one, two)]
-    assert exported[0].keys() == exported[1].keys()
-    assert all(float((value - exported[1][name]).abs().max()) < 2e-2 * moved for name, value in exported[0].items())
+    for name in sorted(file.relative_to(one.path) for file in one.path.glob("*/*.safetensors")):
+        exported = [load_file(folder.path / name) for folder in (one, two)]
+        assert exported[0].keys() == exported[1].keys()
+        assert all(float((value - exported[1][key]).abs().max()) < 2e-2 * moved for key, value in exported[0].items())
+    alike(*(torch.load(folder.latest()[1] / "training.pt", weights_only=True)["objective"] for folder in (one, two)))  # type: ignore[index]
+
+
+def alike(one, two) -> None:
+    """What an objective keeps, containers and all, up to float error."""
+    assert type(one) is type(two)
+    if isinstance(one, dict):
+        assert one.keys() == two.keys()
+    if isinstance(one, dict | list | tuple):
+        assert len(one) == len(two)
+        for a, b in zip(*((x.values() if isinstance(x, dict) else x) for x in (one, two)), strict=True):
+            alike(a, b)
+    elif isinstance(one, torch.Tensor):
+        torch.testing.assert_close(one, two, rtol=2e-2, atol=2e-5)
+    else:
+        assert one == (pytest.approx(two, rel=1e-4) if isinstance(one, float) else two)
 
 
 def forget_the_end(folder: RunFolder) -> Path:
@@ -104,17 +127,25 @@ def test_more_processes_than_an_update_has_micro_batches_are_refused(small):
     assert error.value.key == "group.micro_batch"
 
 
-@pytest.mark.parametrize(("objective", "overrides", "key", "words"), [
-    ("objective: {kind: dense_grpo, calibrate: 0.02}", (), "objective.kind", "latents of the whole epoch"),
-    ("objective: {kind: flow_dpo}", ("sampler={kernel: ode, steps: 4}", "group.pictures=given", "group.size=4", "group.micro_batch=4"),
-     "group.pictures", "only drawn pictures are shared"),
-])  # fmt: skip
-def test_what_one_process_alone_can_do_is_refused_in_several(small, objective, overrides, key, words):
+def test_trainings_from_given_pictures_take_the_steps_of_one(small, given_pictures, tmp_path):
+    smooth = f"rewards=[{{kind: {BRIGHTNESS}:SmoothBrightness}}]"
+    data = (*GIVEN, smooth, f"data={{kind: by_prompt, path: {given_pictures}}}", "eval=")
+    configs = {
+        "region_dpo": small("objective: {kind: region_dpo}", *data),
+        "instruct_video": small("objective: {kind: instruct_video, part: 0.5}", *data),
+    }
+    found = each_in_two_processes("align", configs, tmp_path)
+    for name, config in configs.items():
+        one = train(replace(config, run=replace(config.run, name=f"one-{name}")))
+        same(one, found[name])
+
+
+def test_what_one_process_alone_can_do_is_refused_in_several(small):
     two = object.__new__(Processes)
     two.count, two.rank = 2, 0
-    with pytest.raises(ConfigError, match=words) as error:
-        two.check(small(objective, *overrides))
-    assert error.value.key == key
+    with pytest.raises(ConfigError, match="latents of the whole epoch") as error:
+        two.check(small("objective: {kind: dense_grpo, calibrate: 0.02}"))
+    assert error.value.key == "objective.kind"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +21,7 @@ from vlreward.run import RunFolder
 PLAIN = ("-m", "vlreward.cli")
 SHARDED = (str(Path(__file__).parent / "fsdp_on_cpu.py"),)
 """The program that divides weights on a CPU."""
+SEVERAL = (str(Path(__file__).parent / "one_after_another.py"),)
 
 
 def in_two_processes(
@@ -29,14 +31,30 @@ def in_two_processes(
     """The same run once more, launched in two processes on the CPU."""
     file = tmp_path / "two.yaml"
     file.write_text(yaml.safe_dump(resolved(config)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *program]
+    done = launch([*program, command, str(file), "run.name=two", *more], environment)
+    return RunFolder(tmp_path / "two", config.run), done
+
+
+def each_in_two_processes(command: str, configs: Mapping[str, Any], tmp_path: Path) -> dict[str, RunFolder]:
+    """Several runs, by name, each once more as `two-<name>`, in one launch of two processes on the CPU."""
+    files = []
+    for name, config in configs.items():
+        files.append(tmp_path / f"two-{name}.yaml")
+        files[-1].write_text(yaml.safe_dump(resolved(replace(config, run=replace(config.run, name=files[-1].stem)))))
+    launch([*SEVERAL, command, *map(str, files)], {})
+    return {name: RunFolder(file.with_suffix(""), config.run) for (name, config), file in zip(configs.items(), files, strict=True)}
+
+
+def launch(arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess:
+    """A program in two processes on the CPU."""
     paths = [str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [*launch, command, str(file), "run.name=two", *more], capture_output=True, text=True, timeout=280, check=False,
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *arguments],
+        capture_output=True, text=True, timeout=280, check=False,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths), **environment},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-6000:]
-    return RunFolder(tmp_path / "two", config.run), done
+    return done
 
 
 def launched(name: str) -> tuple[Any, dict[str, str]]:

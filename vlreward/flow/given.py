@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as VF
 
 from vlreward.data.media import Clip, Picture
 from vlreward.errors import DataError
-from vlreward.flow.collect import Bind, Collected, visual
+from vlreward.flow.collect import Bind, Collected, Part, Shared, visual
 from vlreward.flow.kernels.ode import Ode
 from vlreward.flow.math import interpolate
 from vlreward.flow.models.base import Generator
@@ -23,24 +23,30 @@ from vlreward.types import Rollout, Sample
 @torch.no_grad()
 def given(
     bind: Bind, model: Generator, plan: Plan, samples: Sequence[Sample], noise: Noise, *,
-    epoch: int, size: int, micro_batch: int, device: str = "cpu",
+    epoch: int, size: int, micro_batch: int, device: str = "cpu", part: Part | None = None,
 ) -> Collected:  # fmt: skip
     """`size` of each sample's visuals, drawn anew each epoch, as a group of finished rollouts, encoded by the generator.
 
     A rollout's sample is the group's with what `target.pictures` says of this visual. Where the plan has a `begin`, a rollout is what
-    the generator makes of the visual from there on. Raises DataError where a sample has too few visuals.
+    the generator makes of the visual from there on. `part`: only its micro-batches are encoded, as `collect` has it. Raises DataError
+    where a sample has too few visuals.
     """
     shape = model.shape()
     rows = [(group, member) for group, sample in enumerate(samples) for member in chosen(sample, size, noise.seed, epoch)]
     assert len(rows) % micro_batch == 0, f"{len(rows)} pictures are not a multiple of the micro-batch {micro_batch}"
     collected = Collected(plan=plan, rollouts=[], parts=[], noise=noise, bind=bind, decode=model.decode, keys=[])
+    everyone = [Rollout(sample=of_one(samples[group], member), group=epoch * len(samples) + group) for group, member in rows]
+    if part is not None:
+        collected.shared = Shared(part, everyone, [(epoch, group, member) for group, member in rows])
     for first in range(0, len(rows), micro_batch):
-        part = rows[first : first + micro_batch]
-        keys = [(epoch, group, member) for group, member in part]
-        visuals = [fitted(samples[group].visuals[member], model.size(), samples[group].id) for group, member in part]
+        if part is not None and first // micro_batch not in part.places:
+            continue
+        taken = rows[first : first + micro_batch]
+        keys = [(epoch, group, member) for group, member in taken]
+        visuals = [fitted(samples[group].visuals[member], model.size(), samples[group].id) for group, member in taken]
         x0 = model.latents_of(torch.stack(visuals).to(device))
         assert x0.shape[1:] == shape, f"pictures became latents {tuple(x0.shape[1:])} where {tuple(shape)} are made"
-        velocity = bind([samples[group] for group, _ in part])
+        velocity = bind([samples[group] for group, _ in taken])
         if plan.begin is None:
             done = replace(plan, sigmas=plan.sigmas[-1:], kernel=Ode(), noisy=(), train=())
             trajectory = rollout(velocity, done, x0, lambda step: torch.empty(0))
@@ -50,10 +56,8 @@ def given(
             visuals = list(model.decode(trajectory.x0).cpu())
         collected.parts.append(trajectory)
         collected.keys += keys
-        collected.rollouts += [
-            Rollout(sample=of_one(samples[group], member), made=visual(made), group=epoch * len(samples) + group)
-            for (group, member), made in zip(part, visuals, strict=True)
-        ]
+        found = zip(everyone[first : first + micro_batch], visuals, strict=True)
+        collected.rollouts += [replace(one, made=visual(made)) for one, made in found]
     return collected
 
 

@@ -76,8 +76,6 @@ class Processes:
         if self.count > 1 and type(config.objective).state_dict is not Objective.state_dict:
             problem = f"is {config.objective.kind!r}, which learns from latents of the whole epoch; start it in one process"
             raise ConfigError(problem, "objective.kind")
-        if self.count > 1 and config.group.pictures == "given":
-            raise ConfigError("is 'given', and only drawn pictures are shared among processes; start it in one", "group.pictures")
         an_update = config.group.size * config.group.groups // config.group.micro_batch // config.optim.updates
         if an_update % self.count:
             problem = f"is {config.group.micro_batch}, which makes {an_update} micro-batches an update; {self.count} processes need"

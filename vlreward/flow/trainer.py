@@ -160,6 +160,7 @@ class Trainer:
             return given(
                 lambda asked: self.bind(asked, plan.guidance), self.model, plan, samples, self.noise,
                 epoch=epoch, size=size, micro_batch=min(self.config.group.micro_batch, size * len(samples)), device=self.device,
+                part=part,
             )  # fmt: skip
         return collect(
             lambda asked: self.bind(asked, plan.guidance), self.model.decode, plan, self.model.shape(), samples, self.noise,
