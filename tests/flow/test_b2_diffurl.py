@@ -11,6 +11,7 @@ from vlreward.flow.kernels.cps import Cps
 from vlreward.flow.kernels.flow_sde import FlowSde
 from vlreward.flow.math import sigmas
 from vlreward.flow.objectives.b2_diffurl import B2Diffurl
+from vlreward.flow.processes import Processes
 from vlreward.flow.sampler import Sampler, Schedule
 
 VELOCITY = gaussian_velocity(torch.tensor([0.1, -0.2, 0.3]))
@@ -86,7 +87,7 @@ def test_rewards_seen_are_kept_and_put_back():
     chosen(objective, lambda group, place: place)
     other.load_state_dict(objective.state_dict())
     assert other.rewards == objective.rewards != {}
-    objective.prepare((3,), lambda prompts: {}, "cpu", 0)
+    objective.prepare((3,), lambda prompts: {}, Processes("cpu"), 0)
     assert objective.rewards == {}
 
 

@@ -17,6 +17,7 @@ from vlreward.flow.objectives.base import Objective
 from vlreward.flow.objectives.dense_grpo import DenseGrpo
 from vlreward.flow.objectives.tempflow_grpo import TempflowGrpo
 from vlreward.flow.plan import Noise, Plan
+from vlreward.flow.processes import Processes
 from vlreward.flow.rollout import completed, rollout
 from vlreward.flow.sampler import Sampler, Schedule
 from vlreward.types import RewardTable, Sample
@@ -117,11 +118,12 @@ def test_gains_add_up_to_the_finished_reward_less_that_of_the_first_picture():
     objective = DenseGrpo()
     collected = collected_from(objective, VELOCITY, FlowSde(), steps=6)
     final = objective.score(collected, closeness)
-    assert len(collected.gains) == 5
+    gains = objective.gains([*collected.on_the_way, final])
+    assert len(gains) == 5
     quiet = torch.cat([completed(VELOCITY, collected.plan, part.x[:, 0], 0) for part in collected.parts])
     first = closeness(collected.completed(0)).total
     assert torch.allclose(ends_of(collected, 0), quiet)
-    assert torch.allclose(sum(gain.total for gain in collected.gains), final.total - first, atol=1e-9)  # type: ignore[arg-type]
+    assert torch.allclose(sum(gain.total for gain in gains), final.total - first, atol=1e-9)  # type: ignore[arg-type]
 
 
 def ends_of(collected: Collected, j: int) -> torch.Tensor:
@@ -171,9 +173,10 @@ def test_a_judgement_that_broke_on_the_way_credits_neither_neighbour():
 
 
 def calibrated(objective: DenseGrpo, gains: list[list[float]], epoch: int = 0, kernel=None) -> Collected:
-    """Two groups of 24 with these gains [S,48] at three steps, credited."""
+    """Two groups of 24 with these gains [S,48] at three steps, up to a final reward of 0, credited."""
     collected = collected_from(objective, VELOCITY, kernel or FlowSde(), epoch, steps=5, window=3, window_from=1)
-    collected.gains = [table_of(gain) for gain in gains]
+    before = -torch.tensor(gains).flip(0).cumsum(0).flip(0)
+    collected.on_the_way = [table_of(rewards) for rewards in before.tolist()]
     objective.credit(collected, table_of([0.0] * 48), GroupAdvantage())
     return collected
 
@@ -224,7 +227,7 @@ def test_noise_is_kept_and_put_back_and_a_new_run_begins_anew():
     calibrated(objective, [MIXED, RISING, STILL])
     other.load_state_dict(objective.state_dict())
     assert plan_of(other, 1, steps=5).noise == plan_of(objective, 1, steps=5).noise
-    objective.prepare((3,), lambda prompts: {}, "cpu", 0)
+    objective.prepare((3,), lambda prompts: {}, Processes("cpu"), 0)
     assert set(plan_of(objective, 1, steps=5).noise) == {0.7}
     assert plan_of(DenseGrpo(), 1).noise == ()
 

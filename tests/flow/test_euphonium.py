@@ -11,6 +11,7 @@ from vlreward.flow.kernels.flow_sde import FlowSde
 from vlreward.flow.latent_reward import Learning
 from vlreward.flow.objectives.euphonium import Euphonium
 from vlreward.flow.objectives.flow_grpo import FlowGrpo
+from vlreward.flow.processes import Processes
 
 VELOCITY = gaussian_velocity(torch.tensor([0.1, -0.2, 0.3]))
 ALONG = torch.tensor([1.0, -2.0, 0.5])
@@ -20,7 +21,7 @@ def prepared(**settings) -> Euphonium:
     objective = Euphonium(
         **({"warmup": 0, "guided_from": 0.0, "guidance": 0.3, "critic": Learning(width=8, updates=2, pairs=8)} | settings)
     )
-    objective.prepare((3,), lambda prompts: {"words": torch.ones(len(prompts), 2)}, "cpu", 0)
+    objective.prepare((3,), lambda prompts: {"words": torch.ones(len(prompts), 2)}, Processes("cpu"), 0)
     return objective
 
 

@@ -8,6 +8,7 @@ import torch
 from vlreward.errors import ConfigError
 from vlreward.flow.latent_reward import LatentReward, Learner, Learning, averaged
 from vlreward.flow.math import interpolate
+from vlreward.flow.processes import Processes
 
 SHAPES = [(3,), (4, 8, 8), (4, 3, 6, 8), (5, 7)]
 WORDS = {"red": torch.tensor([1.0, 0.0, 0.0, 0.0]), "blue": torch.tensor([0.0, 1.0, 0.0, 0.0]), "": torch.zeros(4)}
@@ -27,7 +28,7 @@ def judged(count: int, seed: int = 0):
 
 
 def learner(**settings) -> Learner:
-    return Learner(Learning(**({"width": 16, "lr": 1e-2, "pairs": 32} | settings)), (4, 4, 4), condition, "cpu", 7)
+    return Learner(Learning(**({"width": 16, "lr": 1e-2, "pairs": 32} | settings)), (4, 4, 4), condition, Processes("cpu"), 7)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -121,9 +122,9 @@ def test_it_is_saved_and_read_back(tmp_path: Path):
 
 def test_a_folder_without_one_and_one_of_other_latents_are_refused(tmp_path: Path):
     with pytest.raises(ConfigError, match="where no latent reward was saved") as missing:
-        Learner(Learning(start=tmp_path), (4, 4, 4), condition, "cpu", 0)
+        Learner(Learning(start=tmp_path), (4, 4, 4), condition, Processes("cpu"), 0)
     assert missing.value.key == "objective.critic.start"
     learner().model.save(tmp_path)
     with pytest.raises(ConfigError, match="other latents or prompts") as error:
-        Learner(Learning(start=tmp_path), (4, 8), condition, "cpu", 0)
+        Learner(Learning(start=tmp_path), (4, 8), condition, Processes("cpu"), 0)
     assert error.value.key == "objective.critic.start"

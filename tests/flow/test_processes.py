@@ -15,16 +15,21 @@ from vlreward.config import load
 from vlreward.errors import ConfigError
 from vlreward.flow.collect import visits
 from vlreward.flow.config import Align
+from vlreward.flow.latent_reward import Learner, Learning
 from vlreward.flow.processes import Processes
 from vlreward.flow.train import train
 from vlreward.run import RunFolder
 
 BRIGHTNESS = "tests/flow/brightness.py"
+EUPHONIUM = (
+    "objective: {kind: euphonium, clip: 1.0e-3, warmup: 1, guided_from: 0.0, guidance: 0.5, process: 0.5, "
+    "critic: {width: 8, updates: 3, pairs: 7, lr: 1.0e-2}}"
+)
 GRPO = "objective: {kind: flow_grpo, clip: 1.0e-3, beta: 0.01}"
 MORE = ("group.groups=4", "group.micro_batch=4", "optim.updates=2", "optim.epochs=2")
 ALIKE = (
     "reward/total", "dead_fraction", "diversity", "saturation", "grad_norm", "loss/policy", "ratio/deviation", "broken", "skipped",
-    "preferred",
+    "preferred", "latent_reward/accuracy", "latent_reward/loss", "turning_points", "chosen",
 )  # fmt: skip
 GIVEN = ("group.pictures=given", "sampler={kernel: ode, steps: 4}")
 
@@ -127,10 +132,14 @@ def test_more_processes_than_an_update_has_micro_batches_are_refused(small):
     assert error.value.key == "group.micro_batch"
 
 
-def test_trainings_from_given_pictures_take_the_steps_of_one(small, given_pictures, tmp_path):
+def test_objectives_with_a_state_of_their_own_and_given_pictures_take_the_steps_of_one(small, given_pictures, tmp_path):
+    """Noise that follows gains, turning points of all rollouts, a latent reward that leads sampling, clips and pairs of the data; one
+    process goes on where two have stopped."""
     smooth = f"rewards=[{{kind: {BRIGHTNESS}:SmoothBrightness}}]"
     data = (*GIVEN, smooth, f"data={{kind: by_prompt, path: {given_pictures}}}", "eval=")
     configs = {
+        "tp_grpo": small("objective: {kind: tp_grpo, clip: 1.0e-3, calibrate: 0.05}", "eval="),
+        "euphonium": small(EUPHONIUM, "eval="),
         "region_dpo": small("objective: {kind: region_dpo}", *data),
         "instruct_video": small("objective: {kind: instruct_video, part: 0.5}", *data),
     }
@@ -138,14 +147,18 @@ def test_trainings_from_given_pictures_take_the_steps_of_one(small, given_pictur
     for name, config in configs.items():
         one = train(replace(config, run=replace(config.run, name=f"one-{name}")))
         same(one, found[name])
+        if name == "euphonium":
+            forget_the_end(found[name])
+            train(replace(config, run=replace(config.run, name="two-euphonium")), resume=True)
+            same(one, found[name])
 
 
-def test_what_one_process_alone_can_do_is_refused_in_several(small):
-    two = object.__new__(Processes)
-    two.count, two.rank = 2, 0
-    with pytest.raises(ConfigError, match="latents of the whole epoch") as error:
-        two.check(small("objective: {kind: dense_grpo, calibrate: 0.02}"))
-    assert error.value.key == "objective.kind"
+def test_a_latent_reward_with_fewer_pairs_than_processes_is_refused(small):
+    three = object.__new__(Processes)
+    three.count, three.rank, three.device = 3, 0, "cpu"
+    with pytest.raises(ConfigError, match="is 2, fewer than the 3 processes that share them") as error:
+        Learner(Learning(pairs=2), (4, 8, 8), lambda prompts: {}, three, 0)
+    assert error.value.key == "objective.critic.pairs"
 
 
 @pytest.mark.parametrize(

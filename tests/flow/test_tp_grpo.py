@@ -92,7 +92,7 @@ def test_the_first_reward_is_that_of_the_same_starting_noise_and_credit_follows_
     assert torch.allclose(seen[0], quiet)
     reward = torch.stack([-((ends.double() - torch.tensor([0.4, -0.3, 0.2])) ** 2).sum(1) for ends in seen], 1)
     wanted, turned = turning_points(reward, balance=False)
-    assert torch.allclose(torch.stack([gain.total for gain in collected.gains], 1), wanted, atol=1e-5)
+    assert torch.allclose(torch.stack([gain.total for gain in objective.gains([*collected.on_the_way, final])], 1), wanted, atol=1e-5)
     assert objective.figures() == {"turning_points": turned.double().mean().item()}
     objective.credit(collected, final, GroupAdvantage())
     assert collected.advantage_BS is not None

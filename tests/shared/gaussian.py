@@ -15,6 +15,7 @@ from vlreward.flow.kernels.ode import Ode
 from vlreward.flow.math import interpolate, sigmas
 from vlreward.flow.objectives.base import Objective
 from vlreward.flow.plan import Noise, Plan
+from vlreward.flow.processes import Processes
 from vlreward.flow.sampler import Sampler, Schedule
 from vlreward.flow.steer.base import Studio
 from vlreward.rewards.base import Reward
@@ -111,7 +112,7 @@ def learned(
         def update(self, name: str, decay: float = 0.0) -> None:
             named[name] = decay * named[name] + (1 - decay) * point.detach().clone()
 
-    objective.prepare((3,), lambda prompts: {"words": torch.ones(len(prompts), 2)}, "cpu", 0)
+    objective.prepare((3,), lambda prompts: {"words": torch.ones(len(prompts), 2)}, Processes("cpu"), 0)
     optimizer = torch.optim.Adam([point], lr=lr)
     for epoch in range(epochs):
         velocity = gaussian_velocity(point, **named)

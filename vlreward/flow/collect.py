@@ -118,8 +118,10 @@ class Collected:
     """Judges with a gradient, for objectives that need one."""
     judged_B: torch.Tensor | None = None
     """[B] bool: the rollouts that have a reward; none is all of them."""
-    gains: list[RewardTable] = field(default_factory=list)
-    """What each trained step gained, where the objective's `score` asks for that."""
+    on_the_way: list[RewardTable] = field(default_factory=list)
+    """The rewards before each trained step, where the objective's `score` asks for them."""
+    for_credit: dict[str, torch.Tensor] = field(default_factory=dict)
+    """[B,*] by name: what else the objective's `score` leaves of each rollout for its `credit`."""
     shared: Shared | None = None
     """None where one process samples everything."""
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,9 @@ from vlreward.errors import ConfigError
 from vlreward.flow.math import interpolate
 from vlreward.flow.models.base import Condition
 from vlreward.flow.plan import seeded
+
+if TYPE_CHECKING:
+    from vlreward.flow.processes import Processes
 
 ConditionOf = Callable[[Sequence[str]], Condition]
 """Prompts -> what the generator's network is told of them."""
@@ -46,6 +49,7 @@ class LatentReward(nn.Module):
         self.layers = nn.ModuleList(kind(width, width, 3, padding=1, stride=2 if i else 1) for i in range(depth))
         self.mix = nn.Linear(2 * width, width)
         self.out = nn.Linear(width, 1)
+        self.out.bias.requires_grad_(False)  # differences alone are learned; of the float error of its gradient Adam makes whole steps
 
     def forward(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
         """[B] float32"""
@@ -116,12 +120,15 @@ class Learning:
 class Learner:
     """A latent reward that learns from each epoch's rollouts which of two with one prompt was judged better, at all noise levels.
 
-    A pair is noised to one level with one noise, so that what differs is its ends. Source: the Bradley-Terry loss of Flow-NRG's noisy
-    reward model (arXiv 2501.13918).
+    A pair is noised to one level with one noise, so that what differs is its ends. Each process takes its share of an update's pairs.
+    Source: the Bradley-Terry loss of Flow-NRG's noisy reward model (arXiv 2501.13918).
     """
 
-    def __init__(self, learning: Learning, shape: Sequence[int], condition: ConditionOf, device: str, seed: int):
-        self.learning, self.condition, self.device, self.seed = learning, condition, device, seed
+    def __init__(self, learning: Learning, shape: Sequence[int], condition: ConditionOf, processes: Processes, seed: int):
+        self.learning, self.condition, self.processes, self.seed = learning, condition, processes, seed
+        device = processes.device
+        if learning.pairs < processes.count:
+            raise ConfigError(f"is {learning.pairs}, fewer than the {processes.count} processes that share them", "objective.critic.pairs")
         if learning.start is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -133,32 +140,38 @@ class Learner:
                 raise ConfigError(error.problem, "objective.critic.start") from error
             if self.model.settings["shape"] != list(shape) or self.model.settings["widths"] != widths(condition([""])):
                 raise ConfigError(f"is {str(learning.start)!r}, which was learned on other latents or prompts", "objective.critic.start")
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=learning.lr, weight_decay=1e-2)
+        self.weights = list(self.model.parameters())
+        self.optimizer = torch.optim.AdamW(self.weights, lr=learning.lr, weight_decay=1e-2)
 
     @torch.enable_grad()
     def learn(self, x0: torch.Tensor, group: torch.Tensor, total: torch.Tensor, prompts: Sequence[str], epoch: int) -> dict[str, float]:
-        """Learn from ends x0 [B,*] with their groups and totals [B]; NaN totals are left out. Its figures.
+        """Learn from ends x0 [B,*], those of all processes, with their groups and totals [B]; NaN totals are left out. Its figures.
 
         `latent_reward/accuracy` is the share of pairs it ranks rightly before it learns from them, at random noise levels.
         """
         better, worse = ((group[:, None] == group) & (total[:, None] > total)).nonzero().T
         if not len(better):
             return {}
+        pairs, device = self.learning.pairs, self.processes.device
+        mine = self.processes.share(range(pairs))
         figures: dict[str, float] = {}
         for number in range(self.learning.updates):
             generator = seeded(self.seed, "latent reward", epoch, number)
-            chosen = torch.randint(len(better), (self.learning.pairs,), generator=generator)
-            s = torch.rand(len(chosen), generator=generator).to(self.device)
-            eps = torch.randn(len(chosen), *x0.shape[1:], generator=generator).to(self.device)
+            chosen = torch.randint(len(better), (pairs,), generator=generator)[mine]
+            s = torch.rand(pairs, generator=generator)[mine].to(device)
+            eps = torch.randn(pairs, *x0.shape[1:], generator=generator)[mine].to(device)
             both = torch.cat([better[chosen], worse[chosen]])
-            x = interpolate(x0[both].to(self.device), torch.cat([eps, eps]), torch.cat([s, s]))
+            x = interpolate(x0[both].to(device), torch.cat([eps, eps]), torch.cat([s, s]))
             told = self.condition([prompts[int(row)] for row in both])
             high, low = self.model(x, torch.cat([s, s]), told).chunk(2)
-            loss = F.softplus(low - high).mean()
+            loss = F.softplus(low - high).sum() / pairs
             if not number:
-                figures = {"latent_reward/accuracy": (high > low).float().mean().item(), "latent_reward/loss": loss.item()}
+                right = (high > low).sum().item() / pairs
+                parts = self.processes.gather({"latent_reward/accuracy": right, "latent_reward/loss": loss.item()})
+                figures = {name: sum(part[name] for part in parts) for name in parts[0]}
             self.optimizer.zero_grad()
-            loss.backward()
+            (self.processes.count * loss).backward()
+            self.processes.average(self.model, self.weights)
             self.optimizer.step()
         return figures
 

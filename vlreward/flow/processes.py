@@ -17,7 +17,6 @@ from vlreward.errors import ConfigError
 from vlreward.flow.collect import Collected, Part, visits
 from vlreward.flow.config import Align, Optim
 from vlreward.flow.descent import Descent, DividedDescent
-from vlreward.flow.objectives.base import Objective
 from vlreward.flow.plan import seeded
 from vlreward.flow.rollout import Trajectory
 from vlreward.pieces import in_pieces
@@ -73,9 +72,6 @@ class Processes:
 
     def check(self, config: Align) -> None:
         """Raise ConfigError where an update's micro-batches cannot be shared."""
-        if self.count > 1 and type(config.objective).state_dict is not Objective.state_dict:
-            problem = f"is {config.objective.kind!r}, which learns from latents of the whole epoch; start it in one process"
-            raise ConfigError(problem, "objective.kind")
         an_update = config.group.size * config.group.groups // config.group.micro_batch // config.optim.updates
         if an_update % self.count:
             problem = f"is {config.group.micro_batch}, which makes {an_update} micro-batches an update; {self.count} processes need"
@@ -144,7 +140,8 @@ class Processes:
         if collected.shared is None:
             return table
         size, shared = collected.size, collected.shared
-        everyone = self.gather((shared.part.places, table, collected.gains))
+        kept = {name: rows.cpu() for name, rows in collected.for_credit.items()}
+        everyone = self.gather((shared.part.places, table, collected.on_the_way, kept))
         where = {place: (t, i) for t, (places, *_) in enumerate(everyone) for i, place in enumerate(places)}
         chosen = [(t, i * size + k) for _, (t, i) in sorted(where.items()) for k in range(size)]
         own = {place: i for i, place in enumerate(shared.part.places)}
@@ -154,8 +151,10 @@ class Processes:
         ]
         collected.parts = [collected.parts[own[place]] if place in own else NOTHING for place in range(len(where))]
         collected.keys = shared.keys
-        collected.gains = [RewardTable.joined(list(gains), chosen) for gains in zip(*(gains for *_, gains in everyone), strict=True)]
-        return RewardTable.joined([part for _, part, _ in everyone], chosen)
+        collected.for_credit = {name: torch.stack([everyone[t][3][name][row] for t, row in chosen]) for name in kept}
+        on_the_way = zip(*(tables for _, _, tables, _ in everyone), strict=True)
+        collected.on_the_way = [RewardTable.joined(tables, chosen) for tables in on_the_way]
+        return RewardTable.joined([part for _, part, *_ in everyone], chosen)
 
     def lay_open(self, collected: Collected) -> None:
         """Give every process the latents of all rollouts, where micro-batches of some of them were laid anew."""

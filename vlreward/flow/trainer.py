@@ -61,7 +61,7 @@ class Trainer:
         self.grid = config.sampler.sigmas(self.model.schedule(config.sampler.schedule.steps))
         names = config.objective.policies | ({"ema"} if config.optim.ema else set())
         self.policies = Policies(self.model.net, names, self.processes.divide)
-        config.objective.prepare(self.model.shape(), lambda prompts: self.embeddings(prompts, self.device), self.device, config.run.seed)
+        config.objective.prepare(self.model.shape(), lambda asked: self.embeddings(asked, self.device), self.processes, config.run.seed)
         self.weights = [weight for weight in self.model.net.parameters() if weight.requires_grad]
         self.descent = self.processes.descent(self.model.net, self.weights, config.optim)
         self.opened = time.monotonic()
@@ -124,7 +124,7 @@ class Trainer:
         if config.control == "shuffle_rewards":
             order = torch.randperm(len(table.scores), generator=seeded(config.run.seed, "control", epoch))
             judged = table.reordered(order.tolist())
-            collected.gains = [gain.reordered(order.tolist()) for gain in collected.gains]
+            collected.on_the_way = [before.reordered(order.tolist()) for before in collected.on_the_way]
         collected.judged_B = ~judged.total.isnan()
         objective.credit(collected, judged, config.advantage)
         objective.choose(collected, judged)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -19,6 +19,9 @@ from vlreward.flow.plan import Plan
 from vlreward.flow.sampler import Sampler
 from vlreward.registry import register
 from vlreward.types import RewardTable
+
+if TYPE_CHECKING:
+    from vlreward.flow.processes import Processes
 
 
 @register("b2_diffurl")
@@ -83,7 +86,7 @@ class B2Diffurl(PolicyGradient):
     def surrogate(self, ratio: torch.Tensor, step: Step, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         return clipped(ratio, batch.advantage, self.clip)
 
-    def prepare(self, shape: Sequence[int], condition: ConditionOf, device: str, seed: int) -> None:
+    def prepare(self, shape: Sequence[int], condition: ConditionOf, processes: Processes, seed: int) -> None:
         self.rewards = {}
 
     def state_dict(self) -> dict[str, Any]:

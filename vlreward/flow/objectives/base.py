@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -17,6 +17,9 @@ from vlreward.flow.policies import Policies
 from vlreward.flow.rollout import Velocity
 from vlreward.flow.sampler import Sampler
 from vlreward.types import Loss, RewardTable
+
+if TYPE_CHECKING:
+    from vlreward.flow.processes import Processes
 
 STEPS = ("window", "window_from", "window_until", "slide", "trained")
 """Keys of `sampler:` that choose the noisy steps and those that are trained."""
@@ -73,7 +76,7 @@ class Objective:
     def after_epoch(self, policies: Policies, epoch: int) -> None:
         """What happens to named weights; nothing by default."""
 
-    def prepare(self, shape: Sequence[int], condition: ConditionOf, device: str, seed: int) -> None:
+    def prepare(self, shape: Sequence[int], condition: ConditionOf, processes: Processes, seed: int) -> None:
         """Begin anew, for a method that keeps more than named weights: called before a run, and before a saved state is put back.
 
         `shape` is that of one rollout's latents.

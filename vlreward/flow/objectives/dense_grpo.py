@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -19,6 +19,9 @@ from vlreward.flow.plan import Plan
 from vlreward.flow.sampler import Sampler
 from vlreward.registry import register
 from vlreward.types import RewardOutput, RewardTable
+
+if TYPE_CHECKING:
+    from vlreward.flow.processes import Processes
 
 
 @register("dense_grpo")
@@ -61,27 +64,27 @@ class DenseGrpo(FlowGrpo):
         own: float = vars(plan.kernel)["noise"]
         return replace(plan, noise=tuple(self.noise.get(step, own) for step in plan.noisy))
 
-    def on_the_way(self, collected: Collected, judge: Judge) -> list[RewardTable]:
-        """The rewards before the first trained step and after each; the last are those of the finished rollouts."""
-        return [*(judge(collected.completed(j)) for j in range(len(collected.plan.train))), judge(collected.rollouts)]
-
     def score(self, collected: Collected, judge: Judge) -> RewardTable:
-        tables = self.on_the_way(collected, judge)
-        collected.gains = [gain(before, after) for before, after in itertools.pairwise(tables)]
-        return tables[-1]
+        collected.on_the_way = [judge(collected.completed(j)) for j in range(len(collected.plan.train))]
+        return super().score(collected, judge)
+
+    def gains(self, tables: Sequence[RewardTable]) -> list[RewardTable]:
+        """What each trained step is worth, from the rewards before the first one and after each; of all rollouts at once."""
+        return [gain(before, after) for before, after in itertools.pairwise(tables)]
 
     def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
         super().credit(collected, table, advantage)
-        collected.advantage_BS = torch.stack([advantage(step, collected.group_B) for step in collected.gains], 1)
+        gains = self.gains([*collected.on_the_way, table])
+        collected.advantage_BS = torch.stack([advantage(step, collected.group_B) for step in gains], 1)
         if not self.calibrate:
             return
-        for step, noise, gained in zip(collected.plan.train, collected.plan.noise, collected.gains, strict=True):
+        for step, noise, gained in zip(collected.plan.train, collected.plan.noise, gains, strict=True):
             up, down = ((sign * gained.total > DEAD).sum().item() for sign in (1, -1))
             if up + down:
                 change = self.calibrate if abs(up - down) <= self.balanced * (up + down) else -self.calibrate
                 self.noise[step] = min(max(noise + change, self.least_noise), self.most_noise)
 
-    def prepare(self, shape: Sequence[int], condition: ConditionOf, device: str, seed: int) -> None:
+    def prepare(self, shape: Sequence[int], condition: ConditionOf, processes: Processes, seed: int) -> None:
         self.noise = {}
 
     def state_dict(self) -> dict[str, Any]:

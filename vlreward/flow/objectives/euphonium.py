@@ -73,7 +73,7 @@ class Euphonium(LatentJudge, FlowGrpo):
             condition, first = self.learner.condition([rollout.sample.prompt for rollout in rollouts]), first + len(part.x0)
             levels = [collected.plan.sigmas[step + 1].to(part.x0.device).expand(len(part.x0)) for step in collected.plan.train]
             columns.append(torch.stack([self.learner.model(part.x_next[:, j], s, condition) for j, s in enumerate(levels)], 1))
-        self.process_BS = torch.cat(columns).cpu().double()
+        collected.for_credit["process"] = torch.cat(columns).cpu().double()
         return super().score(collected, judge)
 
     def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
@@ -82,7 +82,8 @@ class Euphonium(LatentJudge, FlowGrpo):
         collected.advantage_BS = self.outcome * collected.advantage_BS
         if self.process and self.knows(collected.keys[0][0]):
             unjudged = table.total.isnan()
-            each = [advantage(alone(column.masked_fill(unjudged, float("nan"))), collected.group_B) for column in self.process_BS.T]
+            process_BS = collected.for_credit["process"].masked_fill(unjudged[:, None], float("nan"))
+            each = [advantage(alone(column), collected.group_B) for column in process_BS.T]
             collected.advantage_BS = collected.advantage_BS + self.process * torch.stack(each, 1)
 
 

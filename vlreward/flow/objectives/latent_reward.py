@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from vlreward.advantages.base import Advantage
-from vlreward.flow.collect import Collected
+from vlreward.flow.collect import Collected, Judge
 from vlreward.flow.kernels.ode import Ode
 from vlreward.flow.latent_reward import ConditionOf, Learner, Learning
 from vlreward.flow.objectives.base import STEPS, Objective
@@ -19,6 +19,9 @@ from vlreward.flow.sampler import Sampler
 from vlreward.registry import register
 from vlreward.types import RewardTable
 
+if TYPE_CHECKING:
+    from vlreward.flow.processes import Processes
+
 
 @dataclass(kw_only=True)
 class LatentJudge(Objective):
@@ -26,13 +29,17 @@ class LatentJudge(Objective):
 
     critic: Learning = field(default_factory=Learning)
 
-    def prepare(self, shape: Sequence[int], condition: ConditionOf, device: str, seed: int) -> None:
-        self.learner = Learner(self.critic, shape, condition, device, seed)
+    def prepare(self, shape: Sequence[int], condition: ConditionOf, processes: Processes, seed: int) -> None:
+        self.learner = Learner(self.critic, shape, condition, processes, seed)
         self.learned: dict[str, float] = {}
+
+    def score(self, collected: Collected, judge: Judge) -> RewardTable:
+        collected.for_credit["ends"] = torch.cat([part.x0 for part in collected.parts])
+        return super().score(collected, judge)
 
     def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
         super().credit(collected, table, advantage)
-        ends, prompts = torch.cat([part.x0 for part in collected.parts]), [rollout.sample.prompt for rollout in collected.rollouts]
+        ends, prompts = collected.for_credit["ends"], [rollout.sample.prompt for rollout in collected.rollouts]
         self.learned = self.learner.learn(ends, collected.group_B, table.total, prompts, collected.keys[0][0])
 
     def state_dict(self) -> dict[str, Any]:

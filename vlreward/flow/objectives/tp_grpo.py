@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from vlreward.flow.collect import Collected, Judge
-from vlreward.flow.objectives.dense_grpo import DenseGrpo, gain
+from vlreward.flow.objectives.dense_grpo import DenseGrpo
 from vlreward.registry import register
 from vlreward.types import RewardTable
 
@@ -29,19 +28,18 @@ class TpGrpo(DenseGrpo):
 
     balance: bool = True
 
-    def score(self, collected: Collected, judge: Judge) -> RewardTable:
-        tables = self.on_the_way(collected, judge)
-        collected.gains = [gain(*pair) for pair in itertools.pairwise(tables)]
-        final, self.turned = tables[-1], 0.0
-        for column in range(len(final.names)):
+    def gains(self, tables: Sequence[RewardTable]) -> list[RewardTable]:
+        gains = super().gains(tables)
+        names, self.turned = tables[-1].names, 0.0
+        for column in range(len(names)):
             reward = torch.stack([table.scores[:, column] for table in tables], 1)
             step_BS, turned_BS = turning_points(reward, self.balance)
-            self.turned += turned_BS.double().mean().item() / len(final.names)
-            for j, table in enumerate(collected.gains):
+            self.turned += turned_BS.double().mean().item() / len(names)
+            for j, table in enumerate(gains):
                 scores = table.scores.clone()
                 scores[:, column] = step_BS[:, j]
-                collected.gains[j] = replace(table, scores=scores)
-        return final
+                gains[j] = replace(table, scores=scores)
+        return gains
 
     def figures(self) -> dict[str, float]:
         return super().figures() | {"turning_points": self.turned}
