@@ -31,8 +31,6 @@ from vlreward.types import Rollout
 CARD, HEAD = "critic.json", "head.safetensors"
 LANGUAGE = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """The linear layers that a LoRA goes into, as a pattern of module names."""
-ONE_BY_ONE = "Gemma3"
-"""Processors that want pictures nested by conversation, as no other does."""
 AT_ONCE = 16
 """Readings in one forward pass where nothing is learned."""
 
@@ -44,10 +42,6 @@ class Critic(nn.Module):
         super().__init__()
         self.trunk, self.processor, self.head, self.pixels, self.clips = trunk, processor, head, pixels, clips
         self.side = "left"
-        if type(processor).__name__.startswith(ONE_BY_ONE):
-            raise ConfigError(
-                f"has a {type(processor).__name__}, which reads one conversation at a time; use another family", "critic.model"
-            )
         for mark in head.marks:
             processor.tokenizer.add_tokens([mark], special_tokens=True)
         if len(processor.tokenizer) > self.plain_trunk.get_input_embeddings().weight.shape[0]:
@@ -102,7 +96,7 @@ class Critic(nn.Module):
     def states(self, readings: Sequence[Reading]) -> list[torch.Tensor]:
         """For each reading [M,D] float32: the trunk's states at its marks, in order, or at its last token."""
         texts = [conversation(reading, self.processor, self.special) for reading in readings]
-        visuals = [self.sized(visual) for reading in readings for visual in reading.visuals]
+        visuals = [[self.sized(visual) for visual in reading.visuals] for reading in readings]
         inputs = processed(self.processor, texts, visuals, self.clips, padding=True, padding_side=self.side).to(self.device)
         inner = self.plain_trunk.model
         taken = inspect.signature(type(inner).forward).parameters

@@ -21,6 +21,8 @@ FRAME_FACTOR = 2
 
 TILED = 5
 """Axes of pixels that come in tiles: [pictures, tiles, channels, height, width] (LLaVA-OneVision)."""
+NESTED = "Gemma3"
+"""Processors that want pictures nested by text, as no other does."""
 PER_TOKEN = ("mm_token_type_ids", "token_type_ids")
 """What a processor says of each token: 0 text, 1 picture, 2 clip."""
 
@@ -90,26 +92,35 @@ def encode(
     """
     texts = processor.apply_chat_template([messages(sample, system) for sample in samples], add_generation_prompt=True, tokenize=False)
     texts = [f"{text}{answer}" for text, answer in zip(texts, answers or [""] * len(texts), strict=True)]
-    visuals = [visual for sample in samples for visual in sample.visuals]
+    visuals = [sample.visuals for sample in samples]
     return processed(processor, texts, visuals, clips, padding=True, padding_side=side).to(device)
 
 
 def reply_inputs(processor: Any, text: str, content: Sequence[str | Visual], clips: Clips | None = None) -> dict[str, torch.Tensor]:
     """Model inputs, [1,T] and media, of a turn within a chat: `text` as the chat template writes it, with the placeholders of `content`."""
     visuals = [part for part in content if not isinstance(part, str)]
-    inputs = processed(processor, [text], visuals, clips, add_special_tokens=False)
+    inputs = processed(processor, [text], [visuals], clips, add_special_tokens=False)
     return {name: torch.as_tensor(values) for name, values in inputs.items() if name != "attention_mask"}
 
 
-def processed(processor: Any, texts: list[str], visuals: Sequence[Visual], clips: Clips | None, **settings: Any) -> Any:
-    """What the processor makes of texts and of the visuals whose placeholders stand in them, in order."""
-    pictures = [visual.pil for visual in visuals if isinstance(visual, Picture)]
+def processed(processor: Any, texts: list[str], visuals: Sequence[Sequence[Visual]], clips: Clips | None, **settings: Any) -> Any:
+    """What the processor makes of texts and of the visuals of each, whose placeholders stand in it, in order.
+
+    Where a chat template has written the token that begins a text, as Gemma's does, the tokenizer adds no second one.
+    """
+    nested = [[visual.pil for visual in row if isinstance(visual, Picture)] for row in visuals]
+    pictures: list[Any] = [picture for row in nested for picture in row]
+    if pictures and type(processor).__name__.startswith(NESTED):
+        pictures = nested
     videos: dict[str, Any] = {}
-    shown = [_shown(visual, processor, clips) for visual in visuals if isinstance(visual, Clip)]
+    shown = [_shown(visual, processor, clips) for row in visuals for visual in row if isinstance(visual, Clip)]
     if shown:
         times = [{"fps": fps, "frames_indices": [*range(len(frames))], "total_num_frames": len(frames)} for frames, fps in shown]
         videos = {"videos": [frames for frames, _ in shown], "video_metadata": times, "do_sample_frames": False}
         videos |= {"videos_kwargs": {"do_resize": False}} if clips else {}
+    bos = processor.tokenizer.bos_token
+    if bos and texts[0].startswith(bos):
+        settings = {"add_special_tokens": False} | settings
     return processor(text=texts, images=pictures or None, **videos, **settings, return_tensors="pt")
 
 

@@ -115,7 +115,7 @@ def plain(tokenizer: Any, text: str) -> str:
 
 
 def _inputs(processor: Any, text: str, visuals: Sequence[Visual], clips: Clips | None, special: bool) -> dict[str, Any]:
-    exact = dict(processed(processor, [text], visuals, clips, add_special_tokens=special))
+    exact = dict(processed(processor, [text], [visuals], clips, add_special_tokens=special))
     if not any(has_gradient(visual) for visual in visuals):
         return exact
     assert all(isinstance(visual, Picture) for visual in visuals), "a clip is judged by its frames where a gradient is wanted"
