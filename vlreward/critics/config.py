@@ -79,7 +79,7 @@ class TrainCritic:
     batch: Count
     """Comparisons a step."""
     micro_batch: Count | None = None
-    """Comparisons in one forward and backward pass; None is all of a step's."""
+    """Comparisons in one forward and backward pass, of all processes together; None is all of a step's."""
     losses: tuple[CriticLoss, ...] = field(default_factory=lambda: (BradleyTerry(),))
     """What is minimised: their weighted sum."""
     optim: Optim

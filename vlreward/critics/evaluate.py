@@ -9,6 +9,7 @@ import torch
 from vlreward.critics.measures import Judged, pairs
 from vlreward.critics.network import Critic
 from vlreward.critics.verdicts import Batch
+from vlreward.run.launch import Launch
 from vlreward.types import Comparison
 
 
@@ -45,3 +46,12 @@ def judge(critic: Critic, comparisons: Sequence[Comparison], batch: int, done: C
         done(len(part))
     critic.train(learning)
     return found
+
+
+def judge_together(
+    launch: Launch, critic: Critic, comparisons: Sequence[Comparison], batch: int, done: Callable[[int], None] = lambda count: None
+) -> list[Judged]:
+    """The same by the processes of a launch, which take turns at batches; all in the first process, nothing in the others."""
+    batches = [comparisons[first : first + batch] for first in range(0, len(comparisons), batch)]
+    everyone = launch.hand_over([judge(critic, part, batch, done) for part in launch.share(batches)])
+    return [one for number in range(len(batches) if everyone else 0) for one in everyone[number % launch.count][number // launch.count]]

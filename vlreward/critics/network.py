@@ -26,6 +26,7 @@ from vlreward.data.media import Picture, Visual
 from vlreward.errors import ConfigError, RewardError
 from vlreward.models.folders import trainable_model
 from vlreward.models.prompts import Clips, processed
+from vlreward.run.launch import Launch
 from vlreward.types import Rollout
 
 CARD, HEAD = "critic.json", "head.safetensors"
@@ -60,16 +61,22 @@ class Critic(nn.Module):
     def device(self) -> torch.device:
         return self.plain_trunk.device
 
-    def judge(self, rollouts: Sequence[Rollout], rng: random.Random | None = None, at_once: int | None = None) -> Verdicts:
+    def judge(
+        self, rollouts: Sequence[Rollout], rng: random.Random | None = None, at_once: int | None = None, launch: Launch | None = None
+    ) -> Verdicts:
         """What it says of B rollouts, of which those with the same group are read together by heads that do so. float32, on its device.
 
-        `rng` is given while it learns; then all readings go through the trunk in one pass, else `at_once` at a time.
+        `rng` is given while it learns; then all readings go through the trunk in one pass, else `at_once` at a time. The processes of a
+        `launch` read a part each and have the verdicts on all.
         """
         readings, owners = self.readings(rollouts, rng)
-        size = len(readings) if rng is not None else at_once or AT_ONCE
-        rows = [row for first in range(0, len(readings), size) for row in self.states(readings[first : first + size])]
+        parts = launch.parts(len(readings)) if launch else [range(len(readings))]
+        mine = [readings[number] for number in parts[launch.rank if launch else 0]]
+        size = max(1, len(mine)) if rng is not None else at_once or AT_ONCE
+        rows = [row for first in range(0, len(mine), size) for row in self.states(mine[first : first + size])]
+        own = torch.cat(rows) if rows else torch.empty(0, self.width, device=self.device)
         states = States(
-            rows=torch.cat(rows) if rows else torch.empty(0, self.width, device=self.device),
+            rows=launch.together(own, [sum(len(owners[number][0]) for number in part) for part in parts]) if launch else own,
             owner=torch.tensor([row for group in owners for row in group[0]], dtype=torch.long, device=self.device),
             rival=torch.tensor([group[1] for group in owners for _ in group[0]], dtype=torch.long, device=self.device),
             marks=[mark for reading in readings for mark in reading.marks or [""]],

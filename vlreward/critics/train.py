@@ -11,18 +11,21 @@ import torch
 
 from vlreward.config import resolved
 from vlreward.critics.config import TrainCritic
-from vlreward.critics.evaluate import judge
+from vlreward.critics.evaluate import judge_together
 from vlreward.critics.measures import Judged, figures, row
 from vlreward.critics.network import CARD, HEAD, Critic, adapt, read_card
 from vlreward.critics.trainer import Trainer
 from vlreward.errors import ConfigError
 from vlreward.models.folders import model_folder, trainable_model
-from vlreward.run import Progress, RunFolder, quiet, seed_everything, world
+from vlreward.run import Progress, RunFolder, quiet, seed_everything
+from vlreward.run.launch import Launch
 from vlreward.statistics import gains
 from vlreward.types import Comparison, RewardOutput, RewardTable
 
 VISION = ("visual", "vision_tower", "multi_modal_projector")
 """What the vision part is called in transformers' models."""
+DIVIDING = ("FSDP", "DEEPSPEED")
+"""Kinds of launch that lay weights or moments in pieces."""
 LOGGED = 48
 """Held-out rollouts that are logged with their pictures."""
 
@@ -33,30 +36,33 @@ def train(config: TrainCritic, resume: bool = False, fresh: bool = False) -> Run
     Goes on from the newest checkpoint where there is one. Raises UserError.
     """
     start = time.monotonic()
-    device = device_of(config)
+    launch = launched(config)
+    check(config, launch.count)
     comparisons = config.data.comparisons()
     held_out = config.eval.data.comparisons() if config.eval else []
     with quiet("transformers"):
         seed_everything(config.run.seed)
-        critic = build(config, device)
+        critic = build(config, launch.device)
         folder = RunFolder.open(config.run, "train-critic", config, resume, fresh)
         try:
             found = folder.latest()
             folder.rewind(found[0] if found else -1)
             if config.eval and not (folder.path / "evaluation_before.jsonl").exists():
-                _evaluate(config, folder, critic, held_out, "before", 0)
+                _evaluate(config, folder, critic, held_out, "before", 0, launch)
             seed_everything(config.run.seed)
-            trainer = Trainer(config, folder, critic, comparisons)
+            trainer = Trainer(config, folder, critic, comparisons, launch)
             trainer.earlier = time.monotonic() - start
             if found:
                 trainer.resume(found[1])
             trainer.train()
-            critic.save(folder.path / "critic")
+            if not launch.rank:
+                critic.save(folder.path / "critic")
             summary: dict[str, Any] = {"command": "train-critic", "steps": config.optim.steps, "comparisons": len(comparisons)}
             if config.eval:
-                judged = _evaluate(config, folder, critic, held_out, "after", config.optim.steps)
-                before, after = (folder.read(f"evaluation_{phase}.jsonl") for phase in ("before", "after"))
-                summary |= {"held_out": gains(before, after), "critic": figures(judged)}
+                judged = _evaluate(config, folder, critic, held_out, "after", config.optim.steps, launch)
+                if not launch.rank:
+                    before, after = (folder.read(f"evaluation_{phase}.jsonl") for phase in ("before", "after"))
+                    summary |= {"held_out": gains(before, after), "critic": figures(judged)}
             folder.summary(summary | {"seconds": trainer.seconds})
         except BaseException:
             folder.status("failed")
@@ -69,16 +75,17 @@ def evaluate(config: TrainCritic, resume: bool = False, fresh: bool = False) -> 
     """Only judge the held-out comparisons with the critic as it is, in a run folder of its own (`<run.name>-eval`)."""
     start = time.monotonic()
     config = replace(config, run=replace(config.run, name=f"{config.run.name}-eval"))
-    device = device_of(config)
+    launch = launched(config)
     held_out = config.eval.data.comparisons() if config.eval else []
     with quiet("transformers"):
         seed_everything(config.run.seed)
-        critic = build(config, device)
+        critic = build(config, launch.device)
         folder = RunFolder.open(config.run, "eval", config, resume, fresh)
         folder.rewind(-1)
-        judged = _evaluate(config, folder, critic, held_out, "after", 0)
-        rows = folder.read("evaluation_after.jsonl")
-        folder.summary({"command": "eval", "held_out": gains(rows), "critic": figures(judged), "seconds": time.monotonic() - start})
+        judged = _evaluate(config, folder, critic, held_out, "after", 0, launch)
+        if not launch.rank:
+            rows = folder.read("evaluation_after.jsonl")
+            folder.summary({"command": "eval", "held_out": gains(rows), "critic": figures(judged), "seconds": time.monotonic() - start})
         folder.status("done")
     return folder
 
@@ -105,10 +112,24 @@ def build(config: TrainCritic, device: str) -> Critic:
     return critic.to(device)
 
 
+def launched(config: TrainCritic) -> Launch:
+    """The processes of this run. Raises ConfigError for a launch that lays the critic in pieces."""
+    launch = Launch(device_of(config))
+    if launch.kind in DIVIDING:
+        problem = f"is {launch.kind}, and train-critic keeps a whole critic in each process; use configs/accelerate/ddp.yaml"
+        raise ConfigError(problem, "distributed_type")
+    return launch
+
+
+def check(config: TrainCritic, count: int) -> None:
+    """Raise ConfigError where so many processes cannot share a micro-batch."""
+    size, key = (config.micro_batch, "micro_batch") if config.micro_batch else (config.batch, "batch")
+    if size < count:
+        raise ConfigError(f"is {size}, the comparisons that all {count} processes read together; expected at least {count}", key)
+
+
 def device_of(config: TrainCritic) -> str:
     """'cpu' or 'cuda'. Raises ConfigError where the configuration asks for what is not there."""
-    if world() > 1:
-        raise ConfigError(f"runs in one process, but {world()} were launched; start it without accelerate or torchrun", "run")
     found = "cuda" if torch.cuda.is_available() else "cpu"
     if config.device == "cuda" and found == "cpu":
         raise ConfigError("is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'", "device")
@@ -119,11 +140,18 @@ def device_of(config: TrainCritic) -> str:
 
 
 def _evaluate(
-    config: TrainCritic, folder: RunFolder, critic: Critic, comparisons: Sequence[Comparison], phase: str, step: int
+    config: TrainCritic, folder: RunFolder, critic: Critic, comparisons: Sequence[Comparison], phase: str, step: int, launch: Launch
 ) -> list[Judged]:
+    """All of them in the first process, nothing in the others."""
     assert config.eval is not None, "there is nothing to evaluate on"
     with Progress(f"evaluate {phase}", len(comparisons)) as progress:
-        judged = judge(critic, comparisons, config.eval.batch, progress.advance)
+
+        def done(count: int) -> None:
+            progress.advance(min(count * launch.count, progress.total - progress.done))
+
+        judged = judge_together(launch, critic, comparisons, config.eval.batch, done)
+    if launch.rank:
+        return []
     if phase == "after":
         _log(folder, comparisons, judged, phase, step)
     folder.rows(f"evaluation_{phase}.jsonl", [row(one) for one in judged])

@@ -17,16 +17,21 @@ from vlreward.critics.config import Optim, TrainCritic
 from vlreward.critics.network import Critic
 from vlreward.critics.verdicts import Batch
 from vlreward.run import Progress, RunFolder
+from vlreward.run.launch import Launch
 from vlreward.types import Comparison
 
 STATE = "state.pt"
 
 
 class Trainer:
-    """One run's critic, optimiser and place in the stream of comparisons."""
+    """One run's critic, optimiser and place in the stream of comparisons.
 
-    def __init__(self, config: TrainCritic, folder: RunFolder, critic: Critic, comparisons: Sequence[Comparison]):
-        self.config, self.folder, self.critic, self.comparisons = config, folder, critic, comparisons
+    The processes of a launch read a part of each micro-batch each. Then all have its states, make the same losses of them, and take the
+    same step with averaged gradients, so that whatever a loss counts or compares is that of the whole micro-batch.
+    """
+
+    def __init__(self, config: TrainCritic, folder: RunFolder, critic: Critic, comparisons: Sequence[Comparison], launch: Launch):
+        self.config, self.folder, self.critic, self.comparisons, self.launch = config, folder, critic, comparisons, launch
         self.networks = nn.ModuleList(loss.network(critic.width) or nn.Identity() for loss in config.losses).to(critic.device)
         optim = config.optim
         head = [*critic.network.parameters(), *self.networks.parameters()]
@@ -83,9 +88,10 @@ class Trainer:
         self.optimizer.zero_grad()
         sums: dict[str, list[float]] = {}
         for first in range(0, len(comparisons), size):
-            part = Batch.of(comparisons[first : first + size], self.critic.device)
+            part = Batch.of(comparisons[first : first + size], self.critic.device, self.launch)
             for name, value in self._backward(part, size / len(comparisons)).items():
                 sums.setdefault(name, []).append(value)
+        self.launch.average(self.trained)
         norm = torch.nn.utils.clip_grad_norm_(self.trained, self.config.optim.grad_norm)
         self.optimizer.step()
         figures = {name: sum(values) / len(values) for name, values in sums.items()}
@@ -96,7 +102,7 @@ class Trainer:
         device = self.critic.device.type
         rng = random.Random(f"{self.config.run.seed}/read/{self.step}/{batch.comparisons[0].id}")
         with torch.autocast(device, torch.bfloat16, enabled=self.config.critic.bf16):
-            verdicts = self.critic.judge(batch.rollouts, rng)
+            verdicts = self.critic.judge(batch.rollouts, rng, launch=batch.launch)
         total, figures = torch.zeros((), device=self.critic.device), {}
         for loss, network in zip(self.config.losses, self.networks, strict=True):
             value = loss(verdicts, batch, network, self.critic)
@@ -121,13 +127,14 @@ class Trainer:
             "networks": self.networks.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": [torch.cuda.get_rng_state(self.critic.device)] if self.critic.device.type == "cuda" else [],
         }
         with self.folder.checkpoint(self.step) as place:
-            torch.save(state, place / STATE)
+            if not self.launch.rank:
+                torch.save(state, place / STATE)
 
     def resume(self, place: Path) -> None:
-        """Take up what `save` wrote."""
+        """Take up what `save` wrote, with as many processes or others."""
         state: dict[str, Any] = torch.load(place / STATE, map_location="cpu", weights_only=True)
         weights = dict(self.critic.named_parameters())
         with torch.no_grad():
@@ -136,8 +143,8 @@ class Trainer:
         self.networks.load_state_dict(state["networks"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
-        if state["cuda"]:
-            torch.cuda.set_rng_state_all(state["cuda"])
+        if state["cuda"] and self.critic.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"][0], self.critic.device)
         self.step, self.earlier, self.opened = state["step"], state["seconds"], time.monotonic()
 
 

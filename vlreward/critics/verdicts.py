@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vlreward.run.launch import Launch
 from vlreward.types import Comparison, Rollout
 
 
@@ -49,16 +50,19 @@ class Batch:
     """[B]"""
     truth: torch.Tensor
     """[B] float32, the scores that were given"""
+    launch: Launch | None = None
+    """Who reads it together; None is this process alone."""
 
     @classmethod
-    def of(cls, comparisons: Sequence[Comparison], device: str | torch.device = "cpu") -> Batch:
+    def of(cls, comparisons: Sequence[Comparison], device: str | torch.device = "cpu", launch: Launch | None = None) -> Batch:
         """Lay them side by side."""
         rollouts = [replace(rollout, group=number) for number, comparison in enumerate(comparisons) for rollout in comparison.rollouts]
         group = [number for number, comparison in enumerate(comparisons) for _ in comparison.rollouts]
         truth = [score for comparison in comparisons for score in comparison.scores]
         return cls(
-            comparisons=comparisons, rollouts=rollouts, group=torch.tensor(group, device=device), truth=torch.tensor(truth, device=device)
-        )
+            comparisons=comparisons, rollouts=rollouts, group=torch.tensor(group, device=device),
+            truth=torch.tensor(truth, device=device), launch=launch,
+        )  # fmt: skip
 
     @property
     def aspects(self) -> dict[str, torch.Tensor]:

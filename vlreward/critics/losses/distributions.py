@@ -132,7 +132,7 @@ class DistilledLevels(CriticLoss):
 
     @torch.no_grad()
     def _told(self, batch: Batch) -> torch.Tensor:
-        found = self._teacher.to(batch.truth.device).judge(batch.rollouts).levels
+        found = self._teacher.to(batch.truth.device).judge(batch.rollouts, launch=batch.launch).levels
         if found is None:
             raise ConfigError(f"is {str(self.teacher)!r}, whose head gives no levels", "losses.teacher")
         return found.exp()
