@@ -18,7 +18,7 @@ class Descent:
     """AdamW. One process has all of its moments, or, under FSDP2, those of its pieces of the weights."""
 
     def __init__(self, net: torch.nn.Module, weights: Sequence[torch.nn.Parameter], optim: Optim, processes: Processes):
-        self.net, self.weights, self.optim, self.processes = net, weights, optim, processes
+        self.weights, self.optim, self.processes = weights, optim, processes
         self.optimizer: Any = torch.optim.AdamW(weights, lr=optim.lr, weight_decay=optim.weight_decay)
 
     def begin(self) -> None:
@@ -31,7 +31,7 @@ class Descent:
 
     def length(self) -> float:
         """Of the gradient of all processes, before it is cut to `optim.grad_norm`."""
-        self.processes.average(self.net, self.weights)
+        self.processes.average(self.weights)
         return full(torch.nn.utils.clip_grad_norm_(self.weights, self.optim.grad_norm)).item()
 
     def step(self, lr: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -19,28 +19,16 @@ from vlreward.flow.config import Align, Optim
 from vlreward.flow.descent import Descent, DividedDescent
 from vlreward.flow.plan import seeded
 from vlreward.flow.rollout import Trajectory
-from vlreward.pieces import in_pieces
-from vlreward.run import rank, world
+from vlreward.run.launch import Launch
 from vlreward.types import RewardTable, Rollout
 
-T = TypeVar("T")
 
-
-class Processes:
+class Processes(Launch):
     """Those of a launch by torchrun or accelerate, or the only one."""
 
     def __init__(self, device: str):
-        """`device`: 'cpu' or 'cuda'; raises ConfigError for an accelerate configuration that cannot be used."""
-        self.count, self.rank, self.device = world(), rank(), device
+        super().__init__(device)
         if self.count > 1:
-            from accelerate import Accelerator
-
-            try:
-                self._accelerator = Accelerator(cpu=device == "cpu")
-            except ImportError as error:
-                raise ConfigError(f"asks for what is not installed: {error}", "distributed_type") from error
-            self.device = str(self._accelerator.device)
-            self._objects: Any = torch.distributed.new_group(backend="gloo")
             self._check()
 
     def _check(self) -> None:
@@ -68,7 +56,7 @@ class Processes:
 
     @property
     def _sharded(self) -> bool:
-        return str(self._accelerator.distributed_type).endswith("FSDP")
+        return self.kind == "FSDP"
 
     def check(self, config: Align) -> None:
         """Raise ConfigError where an update's micro-batches cannot be shared."""
@@ -92,26 +80,6 @@ class Processes:
         updates = visits(number, config.optim.updates, seeded(config.run.seed, "updates", epoch))
         return Part(sorted(place for update in updates for place in self.share(update)), self.rank, self.count)
 
-    def share(self, items: Sequence[T]) -> list[T]:
-        """This process's items of those that all have."""
-        return list(items[self.rank :: self.count])
-
-    def gather(self, thing: T) -> list[T]:
-        """What each process has, in all of them."""
-        if self.count == 1:
-            return [thing]
-        found: list[Any] = [None] * self.count
-        torch.distributed.all_gather_object(found, thing, group=self._objects)
-        return found
-
-    def hand_over(self, thing: T) -> list[T]:
-        """What each process has, in the first one; nothing in the others."""
-        if self.count == 1:
-            return [thing]
-        found: list[Any] | None = None if self.rank else [None] * self.count
-        torch.distributed.gather_object(thing, found, dst=0, group=self._objects)
-        return found or []
-
     def collect_first(self, rollouts: list[Rollout], table: RewardTable, batch: int) -> tuple[list[Rollout], RewardTable]:
         """The held-out rollouts of all processes, who took turns at batches of this size, and their table, in the first one; pictures in 8
         bits."""
@@ -125,15 +93,10 @@ class Processes:
         chosen = [(t, i) for _, t, i in order]
         return [everyone[t][0][i] for t, i in chosen], RewardTable.joined([part for _, part in everyone], chosen)
 
-    def average(self, net: torch.nn.Module, weights: Sequence[torch.nn.Parameter]) -> None:
-        """Put the mean of all processes' gradients in place of each one's own; FSDP2 has done so already."""
-        if self.count == 1 or in_pieces(net):
-            return
-        known = [any(flags) for flags in zip(*self.gather([weight.grad is not None for weight in weights]), strict=True)]
-        for weight, anywhere in zip(weights, known, strict=True):
-            if anywhere:
-                own = torch.zeros_like(weight) if weight.grad is None else weight.grad
-                weight.grad = self._accelerator.reduce(own, "mean")  # type: ignore[assignment]
+    def average(self, weights: Sequence[torch.nn.Parameter]) -> None:
+        """As of any launch; FSDP2 has averaged gradients already."""
+        if self.count > 1 and not self._sharded:
+            super().average(weights)
 
     def join(self, collected: Collected, table: RewardTable) -> RewardTable:
         """Make `collected` that of all processes, whose pictures and latents stay where they were made; its whole table."""
