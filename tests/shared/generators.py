@@ -305,7 +305,8 @@ def hunyuan_video(folder: Path, image: str | None = None, guidance_embeds: bool 
     return folder
 
 
-def ltx2(folder: Path) -> Path:
+def ltx2(folder: Path, kind: Any = None) -> Path:
+    """`kind`: the pipeline's class, where it is another of the same parts."""
     from diffusers.models.autoencoders.autoencoder_kl_ltx2 import AutoencoderKLLTX2Video
     from diffusers.models.autoencoders.autoencoder_kl_ltx2_audio import AutoencoderKLLTX2Audio
     from diffusers.models.transformers.transformer_ltx2 import LTX2VideoTransformer3DModel
@@ -332,7 +333,7 @@ def ltx2(folder: Path) -> Path:
         base_channels=4, output_channels=2, ch_mult=(1,), num_res_blocks=1, attn_resolutions=None, in_channels=2, resolution=32,
         latent_channels=2, mid_block_add_attention=False, mel_bins=8,
     )  # fmt: skip
-    LTX2Pipeline(
+    (kind or LTX2Pipeline)(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, base_shift=0.95, max_shift=2.05, shift_terminal=0.1),
         vae=vae,
         audio_vae=sound,

@@ -1,16 +1,19 @@
-"""LTX-2: clips with sound, of which the picture is judged."""
+"""LTX-2, text-to-video and image-to-video: clips with sound, of which the picture is judged."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+import numpy as np
 import torch
 
-from vlreward.config import Count, Positive
+from vlreward.config import Bound, Count, Positive
+from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
-from vlreward.flow.math import TRAIN_STEPS
+from vlreward.flow.math import TRAIN_STEPS, wide
 from vlreward.flow.models.base import Condition
 from vlreward.flow.models.pipeline import ATTENTION, unit
 from vlreward.flow.models.video import VideoGenerator
@@ -91,7 +94,8 @@ class Ltx2(VideoGenerator):
                 audio_hidden_states=sound.to(self._dtype),
                 encoder_hidden_states=condition["tokens"],
                 audio_encoder_hidden_states=condition["sound"],
-                timestep=timestep,
+                timestep=self.times(timestep),
+                audio_timestep=timestep,
                 sigma=timestep,
                 encoder_attention_mask=condition["mask"],
                 audio_encoder_attention_mask=condition["mask"],
@@ -104,6 +108,10 @@ class Ltx2(VideoGenerator):
                 return_dict=False,
             )
         return torch.cat([part.float().flatten(1) for part in both], 1)
+
+    def times(self, timestep: torch.Tensor) -> torch.Tensor:
+        """Of the picture's tokens, [B] or [B,N]."""
+        return timestep
 
     def split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens of the picture [B,N,C] and of the sound [B,M,D]."""
@@ -119,3 +127,42 @@ class Ltx2(VideoGenerator):
 
     def latents_of(self, pictures: torch.Tensor) -> torch.Tensor:
         raise ConfigError("is 'ltx2', whose latents hold sound, which given clips do not tell; make them instead", "generator.kind")
+
+
+@register("ltx2_image")
+@dataclass(kw_only=True)
+class Ltx2Image(Ltx2):
+    """An LTX2ImageToVideoPipeline folder; each sample's first picture is the clip's first frame, resized to its size. Guidance as of Ltx2.
+
+    That frame is kept instead of made: its velocity leads straight to the picture, and nothing is learned there.
+    """
+
+    crf: Annotated[int, Bound(0, 51)] | None = None
+    """How coarsely H.264 compresses the picture first, as those were that the model was trained on; None is the pipeline's, 0 leaves it."""
+
+    pipeline = "ltx2.pipeline_ltx2_image2video:LTX2ImageToVideoPipeline"
+    edits = True
+
+    @property
+    def known(self) -> int:
+        """Tokens of the first frame."""
+        return self.tokens // self.picture[0]
+
+    def encode_sources(self, prompt: str, sources: Sequence[Picture]) -> Condition:
+        from diffusers.pipelines.ltx2.utils import apply_image_conditioning_crf, resolve_default_image_crf
+
+        vae, [source] = self.pipe.vae, sources
+        crf = resolve_default_image_crf(self.pipe.text_encoder) if self.crf is None else self.crf
+        seen = Picture(apply_image_conditioning_crf(np.array(source.pil), crf))
+        latents = vae.encode(self.still(seen)).latent_dist.mode().float()
+        mean, std = (per.to(latents).view(1, -1, 1, 1, 1) for per in (vae.latents_mean, vae.latents_std))
+        return {**self.encode([prompt]), "source": ((latents - mean) / std).flatten(2).transpose(1, 2).cpu()}
+
+    def times(self, timestep: torch.Tensor) -> torch.Tensor:
+        return timestep[:, None] * (torch.arange(self.tokens, device=timestep.device) >= self.known)
+
+    def velocity(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
+        first = condition["source"].to(x).flatten(1)
+        made = x[:, first.shape[1] :]
+        v = super().velocity(torch.cat([first, made], 1), s, condition)
+        return torch.cat([(x[:, : first.shape[1]] - first) / wide(s, x), v[:, first.shape[1] :]], 1)
