@@ -4,11 +4,16 @@ import argparse
 import importlib.util
 import json
 import shutil
+import statistics
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+
+from vlreward.rewards.base import walk
+from vlreward.rewards.composite import Composite
 
 ROOT = Path(__file__).parent.parent
 TOOLS = "awk basename bash cat cut date df dirname du env grep id mkdir mktemp mv rm sed sh sha256sum tail".split()
@@ -220,3 +225,45 @@ def test_likelihoods_are_timed_on_all_sides_with_the_same_scores(monkeypatch, tm
     assert {"batched", "one by one"} <= set(found["vqa, 2 a picture"])
     assert all(row["difference"] < 2e-4 and row["batched"]["ratio"] > 0 for row in found.values())
     assert capsys.readouterr().out.count("pairs a second") == 2
+
+
+def held_out(place: Path, phase: str, shift: float) -> None:
+    """An evaluation of ten samples, in a run's folder."""
+    place.mkdir(parents=True, exist_ok=True)
+    rows = [{"id": str(i), "scores": {"critic": i + shift, "truth": i / 10 - shift / 10, "check": 1.0}} for i in range(10)]
+    (place / f"evaluation_{phase}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (place / "summary.json").write_text("{}")
+
+
+@pytest.fixture
+def bench_proxy(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.chdir(ROOT)
+    script = importlib.import_module("bench_proxy")
+    options = SimpleNamespace(critics=tmp_path, folder=tmp_path, seeds=[7], plot=None)
+    for name in ("shipped_reports", "shipped_drawings"):
+        held_out(tmp_path / f"{name}-plain-7", "before", 0)
+        held_out(tmp_path / f"{name}-plain-7", "after", 2)
+    monkeypatch.setattr(script, "relatives", lambda name, options: [(ROOT / "assets" / "tiny-critic", name)])
+    return script, options
+
+
+@pytest.mark.parametrize("name", ["shipped_reports", "shipped_drawings"])
+def test_only_the_critic_pays_whatever_repairs_it(bench_proxy, name):
+    script, options = bench_proxy
+    for repair in ("plain", *script.REPAIRS):
+        terms = Composite.from_tree(script.rewards(name, repair, options)).terms
+        paid = [term for term in terms if term.weight]
+        assert [term.name for term in paid] == ["critic" if repair in ("plain", "kl") else "paid"]
+        assert "critic" in {reward.kind for reward in walk(paid[0].reward)}
+        assert {term.name for term in terms} >= {"critic", "truth", "check"}
+
+
+def test_the_table_sets_the_critics_gain_beside_the_true_one(bench_proxy):
+    script, options = bench_proxy
+    cells = script.row("shipped_reports", "plain", options).split(" | ")
+    assert cells[:3] == ["| `shipped_reports`", "train-vlm", "plain"]
+    deviation = statistics.stdev(range(10))
+    assert float(cells[3].split()[0]) == pytest.approx(2 / deviation, abs=1e-3)
+    assert float(cells[4].split()[0]) == pytest.approx(-0.2)
+    assert script.row("shipped_reports", "kl", options) is None

@@ -1,0 +1,219 @@
+"""What a policy makes of a critic: the critic's reward and the true one over training, side by side, and what repairs the gap.
+
+    python scripts/bench_critics.py                      # first: trains the critics of configs/critic/tiny_*.yaml into runs/critics
+    python scripts/bench_proxy.py                        # each of them as the only reward, over three seeds: hours
+    python scripts/bench_proxy.py steps --repairs par kl gate ensemble   # an ensemble: seeds 8 and 9 in runs/critics/seed-8, seed-9
+    python scripts/bench_proxy.py shipped_reports shipped_drawings       # assets/tiny-critic
+    python scripts/bench_proxy.py --table --plot curves.png
+
+A critic of drawings is the reward of `align` (configs/align/tiny_objects.yaml), one of reports that of `train-vlm`
+(configs/vlm/tiny_fgaif.yaml). The true reward stands beside it with weight 0: whether the picture holds what was asked for
+(`object_match`), how much of a report is true (`hallucination`). Neither is seen by the policy.
+
+Repairs: `par` puts the critic through a sigmoid around its mean before training (Preference As Reward); `ensemble` is the mean of critics
+that were trained with other seeds, of the shipped one and another head, minus their deviation; `kl` pulls towards the policy before;
+`gate` pays only where an independent check passes: a CLIP score at least that of the policy before, or a report of the form that reports
+have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import yaml
+from recipes import run
+
+from vlreward.statistics import interval
+
+ROOT = Path(__file__).parent.parent / "configs"
+THING = r"\w+ (circle|square|triangle|cross)"
+TRUTH: dict[str, dict[str, Any]] = {
+    "align": {"kind": "object_match"},
+    "vlm": {
+        "kind": "hallucination",
+        "objects": ["circle", "square", "triangle", "cross"],
+        "attributes": {"color": ["red", "green", "blue", "yellow", "purple", "cyan"]},
+    },
+}
+"""What the critic should stand for."""
+CHECK: dict[str, dict[str, Any]] = {
+    "align": {"kind": "clip_score", "model": "assets/tiny-clip"},
+    "vlm": {
+        "kind": "text_pattern",
+        "pattern": rf"( {THING} \[\d+, \d+, \d+, \d+\]\.){{2}} {THING} (left of|right of|above|below) {THING}\.",
+    },
+}
+"""What the gate asks for."""
+BASE = {"align": ROOT / "align" / "tiny_objects.yaml", "vlm": ROOT / "vlm" / "tiny_fgaif.yaml"}
+SETTINGS = {
+    "align": ["optim.epochs=8", "eval.every=0", "save_every=1000", "eval.data.count=256"],
+    "vlm": ["advantage={kind: group}", "optim.steps=40", "optim.save_every=1000", "eval.data.count=128"],
+}
+KL = {"align": "objective.beta=1.0", "vlm": "trl.beta=0.4"}
+REPAIRS = ("par", "ensemble", "kl", "gate")
+KIN = (8, 9)
+"""Seeds of the two more critics of an ensemble."""
+
+
+SHIPPED = {"shipped_reports": "vlm", "shipped_drawings": "align"}
+"""Names of assets/tiny-critic."""
+
+
+def domain(name: str) -> str | None:
+    """Which trainer a critic can be the reward of."""
+    if name in SHIPPED:
+        return SHIPPED[name]
+    task = yaml.safe_load((ROOT / "critic" / f"tiny_{name}.yaml").read_text())["data"]["task"]
+    return {"drawings": "align", "reports": "vlm"}.get(task)
+
+
+def folder_of(critics: Path, name: str, seed: int | None = None) -> Path:
+    """Where scripts/bench_critics.py leaves a critic; of another seed, in a folder of that seed."""
+    if name in SHIPPED:
+        return ROOT.parent / "assets" / "tiny-critic"
+    stem = yaml.safe_load((ROOT / "critic" / f"tiny_{name}.yaml").read_text())["run"]["name"]
+    return (critics if seed is None else critics / f"seed-{seed}") / stem / "critic"
+
+
+def rewards(name: str, repair: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """What the policy is trained on first, then what only watches: the bare critic, the truth, the check."""
+    kind = domain(name)
+    assert kind, name
+    plain: dict[str, Any] = {"kind": "critic", "path": str(folder_of(options.critics, name))}
+    watching = [{**TRUTH[kind], "name": "truth", "weight": 0.0}, {**CHECK[kind], "name": "check", "weight": 0.0}]
+    if repair in ("plain", "kl"):
+        return [{**plain, "name": "critic"}, *watching]
+    paid = plain
+    if repair in ("par", "ensemble"):
+        paid = centred(plain, name, options)
+    if repair == "ensemble":
+        kin = [({"kind": "critic", "path": str(folder)}, of) for folder, of in relatives(name, options)]
+        paid = {"kind": "cautious_mean", "of": [paid, *(centred(one, of, options) for one, of in kin)]}
+    if repair == "gate":
+        level = before(name, "check", options)[0] if kind == "align" else 0.5
+        paid = {"kind": "gate", "when": CHECK[kind], "then": centred(plain, name, options), "at_least": level}
+    return [{**paid, "name": "paid"}, {**plain, "name": "critic", "weight": 0.0}, *watching]
+
+
+def relatives(name: str, options: argparse.Namespace) -> list[tuple[Path, str]]:
+    """The other critics of an ensemble, and whose scores before training tell their level: other seeds, or another head."""
+    if name in SHIPPED:
+        other = {"vlm": "steps", "align": "ties"}[SHIPPED[name]]
+        return [(folder_of(options.critics, other), other)]
+    return [(folder_of(options.critics, name, seed), name) for seed in KIN]
+
+
+def centred(reward: dict[str, Any], name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """A critic in [0, 1], steepest at its mean before training; a deviation of its scores there is one step."""
+    level, deviation = before(name, "critic", options)
+    return {"kind": "centred_sigmoid", "of": reward, "reference": level, "slope": 1 / max(deviation, 1e-6)}
+
+
+def before(name: str, term: str, options: argparse.Namespace) -> tuple[float, float]:
+    """Mean and deviation of a term on held-out samples before training, from the plain run of the first seed."""
+    found = [*scores(options.folder / f"{name}-plain-{options.seeds[0]}", "before", term).values()]
+    return mean(found), stdev(found)
+
+
+def scores(place: Path, phase: str, term: str) -> dict[str, float]:
+    """Held-out sample -> score."""
+    rows = [json.loads(line) for line in (place / f"evaluation_{phase}.jsonl").read_text().splitlines()]
+    return {row["id"]: row["scores"][term] for row in rows if row["scores"][term] == row["scores"][term]}
+
+
+def train(name: str, repair: str, seed: int, options: argparse.Namespace) -> None:
+    """One run, unless it is there."""
+    kind = domain(name)
+    assert kind, name
+    overrides = [f"run.seed={seed}", f"rewards={json.dumps(rewards(name, repair, options))}", *SETTINGS[kind]]
+    overrides += [KL[kind]] if repair == "kl" else []
+    run(BASE[kind], f"{name}-{repair}-{seed}", overrides, options.folder)
+
+
+def gain(places: Sequence[Path], term: str, unit: float = 1.0) -> str:
+    """Mean gain over seeds with its interval over held-out samples, and each seed's."""
+    each = []
+    for place in places:
+        first, last = (scores(place, phase, term) for phase in ("before", "after"))
+        each.append({sample: (last[sample] - first[sample]) / unit for sample in first if sample in last})
+    shared = set.intersection(*(set(one) for one in each))
+    found = interval([mean(one[sample] for one in each) for sample in sorted(shared)])
+    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}] ({' '.join(f'{mean(one.values()):+.2f}' for one in each)})"
+
+
+def row(name: str, repair: str, options: argparse.Namespace) -> str | None:
+    """A line of the table, of the seeds that were run."""
+    places = [options.folder / f"{name}-{repair}-{seed}" for seed in options.seeds]
+    places = [place for place in places if (place / "summary.json").is_file()]
+    if not places:
+        return None
+    kind = domain(name)
+    _, deviation = before(name, "critic", options)
+    trainer = {"align": "align", "vlm": "train-vlm"}[str(kind)]
+    cells = [f"`{name}`", trainer, repair, gain(places, "critic", deviation), gain(places, "truth"), gain(places, "check").split(" (")[0]]
+    return "| " + " | ".join(cells) + " |"
+
+
+def plot(names: Sequence[str], options: argparse.Namespace) -> None:
+    """The critic's mean reward (in its deviations before training) and the true one over training: a row a critic, a column a repair."""
+    from matplotlib import pyplot
+
+    kinds = [
+        repair for repair in ("plain", *REPAIRS) if any((options.folder / f"{name}-{repair}-{options.seeds[0]}").is_dir() for name in names)
+    ]
+    size = (3.0 * len(kinds) + 0.6, 2.1 * len(names) + 0.4)
+    figure, axes = pyplot.subplots(len(names), len(kinds), figsize=size, squeeze=False, layout="constrained")
+    for line, name in zip(axes, names, strict=True):
+        level, deviation = before(name, "critic", options)
+        for axis, repair in zip(line, kinds, strict=True):
+            other = axis.twinx()
+            for seed in options.seeds:
+                place = options.folder / f"{name}-{repair}-{seed}" / "metrics.jsonl"
+                if not place.is_file():
+                    continue
+                rows = [json.loads(text) for text in place.read_text().splitlines()]
+                rows = [one for one in rows if "reward/critic" in one]
+                axis.plot([(one["reward/critic"] - level) / deviation for one in rows], color="tab:orange", lw=1)
+                other.plot([one["reward/truth"] for one in rows], color="tab:blue", lw=1)
+            axis.set_title(f"{name}, {repair}", fontsize=8)
+            axis.tick_params(labelsize=7, colors="tab:orange", axis="y")
+            other.tick_params(labelsize=7, colors="tab:blue", axis="y")
+    figure.suptitle("orange: critic (deviations above the policy before); blue: true reward; over training", fontsize=8)
+    figure.savefig(options.plot, dpi=110)
+
+
+def main() -> None:
+    known = [path.stem.removeprefix("tiny_") for path in sorted((ROOT / "critic").glob("tiny_*.yaml"))] + [*SHIPPED]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="of critics; all that were trained by default")
+    parser.add_argument("--repairs", nargs="*", choices=REPAIRS, default=[])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[7, 8, 9])
+    parser.add_argument("--critics", type=Path, default=Path("runs/critics"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/proxy"))
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--plot", type=Path)
+    options = parser.parse_args()
+    names = [name for name in options.names or known if domain(name) and folder_of(options.critics, name).is_dir()]
+    if missing := sorted(set(options.names) - set(names)):
+        parser.error(f"{', '.join(missing)}: no critic of drawings or reports in {options.critics}")
+    if not options.table:
+        for seed in options.seeds:
+            for name in names:
+                for repair in ("plain", *options.repairs):
+                    train(name, repair, seed, options)
+    print("| critic | trainer | reward | critic, deviations | true reward | check |\n|---|---|---|---|---|---|")
+    for name in names:
+        for repair in ("plain", *REPAIRS):
+            if line := row(name, repair, options):
+                print(line)
+    if options.plot:
+        plot([name for name in names if row(name, "plain", options)], options)
+
+
+if __name__ == "__main__":
+    main()
