@@ -171,7 +171,7 @@ class Learner:
                 figures = {name: sum(part[name] for part in parts) for name in parts[0]}
             self.optimizer.zero_grad()
             (self.processes.count * loss).backward()
-            self.processes.average(self.model, self.weights)
+            self.processes.average(self.weights)
             self.optimizer.step()
         return figures
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
@@ -94,9 +95,8 @@ class Processes(Launch):
         return [everyone[t][0][i] for t, i in chosen], RewardTable.joined([part for _, part in everyone], chosen)
 
     def average(self, weights: Sequence[torch.nn.Parameter]) -> None:
-        """As of any launch; FSDP2 has averaged gradients already."""
-        if self.count > 1 and not self._sharded:
-            super().average(weights)
+        """As of any launch; FSDP2 has averaged the gradients of weights in pieces already."""
+        super().average([weight for weight in weights if not isinstance(weight, DTensor)])
 
     def join(self, collected: Collected, table: RewardTable) -> RewardTable:
         """Make `collected` that of all processes, whose pictures and latents stay where they were made; its whole table."""
