@@ -177,6 +177,14 @@ def equal_seconds(place: Path, seed: int, options: argparse.Namespace) -> int | 
     return others if abs(others - found["epochs"]) > 0.1 * found["epochs"] else None
 
 
+def of_equal_seconds(place: Path, options: argparse.Namespace) -> Path | None:
+    """The run at an equal budget of seconds beside one of equal calls, which it may be itself; None where it was not made."""
+    second = place.with_name(place.name.replace("-calls", "-seconds"))
+    if second.exists():
+        return second
+    return None if equal_seconds(place, seed_of(place), options) else place
+
+
 def read(place: Path) -> dict[str, Any]:
     return json.loads((place / "measured.json").read_text())
 
@@ -222,8 +230,7 @@ def table(found: dict[str, list[Path]], options: argparse.Namespace) -> str:
         mean = {key: sum(fact[key] for fact in facts) / len(facts) for key in facts[0] if key != "trained_on"}
         goal = facts[0]["trained_on"]
         other = next(term["kind"] for term in (CLIP, TRUTH) if term["kind"] != goal)
-        timed = [place for place in places if "shuffled" not in label and not equal_seconds(place, seed_of(place), options)]
-        timed += [second for place in places if (second := place.with_name(place.name.replace("-calls", "-seconds"))).exists()]
+        timed = [] if "shuffled" in label else [second for place in places if (second := of_equal_seconds(place, options))]
         pace = mean["seconds"] / mean["epochs"]
         rows.append([
             f"`{label}`", f"`{goal}`", gained(places, goal), f"{gained(places, other).split(' (')[0]}",

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_epochs_follow_from_the_calls_and_then_from_the_seconds_of_the_first(ben
         asked.append((name, overrides))
         pace = 30.0 if name.startswith("dense") else 10.0
         epochs = int(overrides[0].removeprefix("optim.epochs="))
-        return place(tmp_path, name, [0.5], calls=96 * epochs, seconds=pace * epochs)
+        return place(tmp_path, name, [0.5], epochs=epochs, calls=96 * epochs, seconds=pace * epochs)
 
     monkeypatch.setattr(bench, "train", train)
     options = argparse.Namespace(calls=600, seconds=None, folder=tmp_path)
@@ -77,8 +78,12 @@ def test_epochs_follow_from_the_calls_and_then_from_the_seconds_of_the_first(ben
 
 def test_a_gain_is_over_prompts_and_seeds_and_the_seconds_column_takes_the_run_of_that_budget(bench, tmp_path):
     first, second = place(tmp_path, "nft-7-calls", [0.5, 0.7]), place(tmp_path, "nft-8-calls", [0.5, 0.5], kl=1.5)
+    place(tmp_path, "objects-7-calls", [0.5], seconds=40.0)
+    place(tmp_path, "objects-8-calls", [0.5])
+    options = argparse.Namespace(seconds=None, folder=tmp_path)
+    assert bench.table({"nft": [first, second]}, options).splitlines()[-1].count("| – |") == 1, "the first seed's other run is missing"
     place(tmp_path, "nft-7-seconds", [0.9, 0.9])
-    row = bench.table({"nft": [first, second]}).splitlines()[-1]
+    row = bench.table({"nft": [first, second]}, options).splitlines()[-1]
     assert "| +0.150 [-0.485, +0.785] (+0.20 +0.10) |" in row  # of the prompts' mean gains 0.1 and 0.2
     assert "| +0.300 [+0.300, +0.300] (+0.50 +0.10) |" in row  # of the first seed's other run, and the second's only one
     assert "| 8 | 10.0 | 0.200 to 0.100 | 1 |" in row
@@ -99,3 +104,14 @@ def test_nothing_has_departed_before_training_and_something_has_after_it(bench, 
     assert trainer.spent > 0
     assert bench.departure(trainer) > 0
     assert bench.diversity(trainer, "base") == before != bench.diversity(trainer, trainer.evaluated)
+
+
+def test_an_evaluation_serves_other_runs_only_where_it_judged_all_that_they_judge(bench, tmp_path):
+    known = place(tmp_path, "objects-7-calls", [0.5, 0.6])
+    trainer = SimpleNamespace(held_out=[1, 2], config=SimpleNamespace(rewards=SimpleNamespace(names=("object_match",))))
+    assert bench.Timed._evaluated(trainer, known, "before")
+    trainer.config.rewards.names = ("object_match", "prompt_echo")
+    assert not bench.Timed._evaluated(trainer, known, "before")
+    trainer.held_out = [1]
+    trainer.config.rewards.names = ("object_match",)
+    assert not bench.Timed._evaluated(trainer, known, "before")
