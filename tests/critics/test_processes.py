@@ -97,7 +97,7 @@ def test_two_processes_take_the_steps_of_one_and_write_one_folder_with_which_one
 
 @pytest.mark.slow
 def test_two_processes_go_on_where_one_stopped_with_a_lora_too(tmp_path):
-    config = small(tmp_path, lora=2, head={"kind": "aspects", "names": ["colors"]})
+    config = small(tmp_path, lora=2)
     one = train(config)
     two = RunFolder(tmp_path / "two", config.run)
     shutil.copytree(one.path, two.path)
