@@ -55,6 +55,8 @@ SETTINGS = {
     "vlm": ["advantage={kind: group}", "optim.steps=40", "optim.save_every=1000", "eval.data.count=128"],
 }
 KL = {"align": "objective.beta=1.0", "vlm": "trl.beta=0.4"}
+COLUMNS = 4
+"""Panels of a plot, side by side."""
 REPAIRS = ("par", "ensemble", "kl", "gate")
 KIN = (8, 9)
 """Seeds of the two more critics of an ensemble."""
@@ -160,31 +162,45 @@ def row(name: str, repair: str, options: argparse.Namespace) -> str | None:
 
 
 def plot(names: Sequence[str], options: argparse.Namespace) -> None:
-    """The critic's mean reward (in its deviations before training) and the true one over training: a row a critic, a column a repair."""
+    """A panel for each critic and repair that was run: the critic's mean reward (in its deviations before training) and the true one over
+    training, thin a seed's, thick their running mean over a tenth. Panels of one trainer have the same axes."""
     from matplotlib import pyplot
 
-    kinds = [
-        repair for repair in ("plain", *REPAIRS) if any((options.folder / f"{name}-{repair}-{options.seeds[0]}").is_dir() for name in names)
-    ]
-    size = (3.0 * len(kinds) + 0.6, 2.1 * len(names) + 0.4)
-    figure, axes = pyplot.subplots(len(names), len(kinds), figsize=size, squeeze=False, layout="constrained")
-    for line, name in zip(axes, names, strict=True):
-        level, deviation = before(name, "critic", options)
-        for axis, repair in zip(line, kinds, strict=True):
-            other = axis.twinx()
-            for seed in options.seeds:
-                place = options.folder / f"{name}-{repair}-{seed}" / "metrics.jsonl"
-                if not place.is_file():
-                    continue
-                rows = [json.loads(text) for text in place.read_text().splitlines()]
-                rows = [one for one in rows if "reward/critic" in one]
-                axis.plot([(one["reward/critic"] - level) / deviation for one in rows], color="tab:orange", lw=1)
-                other.plot([one["reward/truth"] for one in rows], color="tab:blue", lw=1)
-            axis.set_title(f"{name}, {repair}", fontsize=8)
-            axis.tick_params(labelsize=7, colors="tab:orange", axis="y")
-            other.tick_params(labelsize=7, colors="tab:blue", axis="y")
-    figure.suptitle("orange: critic (deviations above the policy before); blue: true reward; over training", fontsize=8)
+    found = [(name, repair, curves(name, repair, options)) for name in names for repair in ("plain", *REPAIRS)]
+    found = [(name, repair, seeds) for name, repair, seeds in found if seeds]
+    rows = -(-len(found) // COLUMNS)
+    figure, axes = pyplot.subplots(rows, COLUMNS, figsize=(3.1 * COLUMNS, 2.2 * rows + 0.4), layout="constrained")
+    for axis in axes.flat[len(found) :]:
+        axis.set_visible(False)
+    for axis, (name, repair, seeds) in zip(axes.flat, found, strict=False):
+        alike = [curve for other, _, those in found if domain(other) == domain(name) for curve in those]
+        both = (axis, axis.twinx())
+        for side, (one, color) in enumerate(zip(both, ("tab:orange", "tab:blue"), strict=True)):
+            every = [value for curve in alike for value in curve[side]]
+            one.set_ylim(min(every), max(every))
+            one.tick_params(labelsize=7, colors=color, axis="y")
+            for seed in seeds:
+                one.plot(seed[side], color=color, lw=0.6, alpha=0.5)
+            middle = [mean(values) for values in zip(*(seed[side] for seed in seeds), strict=True)]
+            span = max(1, len(middle) // 10)
+            one.plot([mean(middle[max(0, k - span) : k + span + 1]) for k in range(len(middle))], color=color, lw=1.8)
+        axis.tick_params(labelsize=7, axis="x")
+        axis.set_title(f"{name}, {repair} ({len(seeds)} seed{'s' * (len(seeds) > 1)})", fontsize=8)
+    figure.suptitle("orange, left: critic, in deviations above the policy before; blue, right: true reward; over training", fontsize=9)
     figure.savefig(options.plot, dpi=110)
+
+
+def curves(name: str, repair: str, options: argparse.Namespace) -> list[tuple[list[float], list[float]]]:
+    """The critic's and the true mean reward at each step, of each seed that was run."""
+    made = []
+    for seed in options.seeds:
+        place = options.folder / f"{name}-{repair}-{seed}"
+        if (place / "summary.json").is_file():
+            level, deviation = before(name, "critic", options)
+            rows = [json.loads(text) for text in (place / "metrics.jsonl").read_text().splitlines()]
+            rows = [one for one in rows if "reward/critic" in one]
+            made.append(([(one["reward/critic"] - level) / deviation for one in rows], [one["reward/truth"] for one in rows]))
+    return made
 
 
 def main() -> None:

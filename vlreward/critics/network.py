@@ -24,14 +24,12 @@ from vlreward.critics.reading import Reading, conversation
 from vlreward.critics.verdicts import Verdicts
 from vlreward.data.media import Picture, Visual
 from vlreward.errors import ConfigError, RewardError
-from vlreward.models.folders import trainable_model
+from vlreward.models.folders import LANGUAGE, trainable_model
 from vlreward.models.prompts import Clips, processed
 from vlreward.run.launch import Launch
 from vlreward.types import Rollout
 
 CARD, HEAD = "critic.json", "head.safetensors"
-LANGUAGE = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-"""The linear layers that a LoRA goes into, as a pattern of module names."""
 AT_ONCE = 16
 """Readings in one forward pass where nothing is learned."""
 

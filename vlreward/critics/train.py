@@ -16,14 +16,12 @@ from vlreward.critics.measures import Judged, figures, row
 from vlreward.critics.network import CARD, HEAD, Critic, adapt, read_card
 from vlreward.critics.trainer import Trainer
 from vlreward.errors import ConfigError
-from vlreward.models.folders import model_folder, trainable_model
+from vlreward.models.folders import freeze_vision, model_folder, trainable_model
 from vlreward.run import Progress, RunFolder, quiet, seed_everything
 from vlreward.run.launch import Launch
 from vlreward.statistics import gains
 from vlreward.types import Comparison, RewardOutput, RewardTable
 
-VISION = ("visual", "vision_tower", "multi_modal_projector")
-"""What the vision part is called in transformers' models."""
 DIVIDING = ("FSDP", "DEEPSPEED")
 """Kinds of launch that lay weights or moments in pieces."""
 LOGGED = 48
@@ -106,9 +104,7 @@ def build(config: TrainCritic, device: str) -> Critic:
     if block.lora:
         adapt(critic, block.lora, block.model)
     if block.freeze == "vision":
-        for name in VISION:
-            if hasattr(critic.plain_trunk.model, name):
-                getattr(critic.plain_trunk.model, name).requires_grad_(False)
+        freeze_vision(critic.plain_trunk)
     return critic.to(device)
 
 

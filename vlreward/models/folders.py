@@ -15,6 +15,10 @@ from vlreward.errors import ConfigError
 
 ADAPTER = "adapter_config.json"
 """What makes a folder that of a LoRA."""
+VISION = ("visual", "vision_tower", "multi_modal_projector")
+"""What the vision part is called in transformers' models."""
+LANGUAGE = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+"""The linear layers that a LoRA goes into, as a pattern of module names."""
 
 
 def model_folder(model: str, key: str = "model") -> Path:
@@ -87,6 +91,13 @@ def trainable_model(model: str, key: str, half: bool = False) -> tuple[Any, Any]
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ConfigError(f"cannot load the LoRA {str(folder)!r}: {str(error).splitlines()[0]}", key) from error
     return network, processor
+
+
+def freeze_vision(model: Any) -> None:
+    """Leave the vision tower and its projector of a vision-language model out of the training."""
+    for name in VISION:
+        if hasattr(model.model, name):
+            getattr(model.model, name).requires_grad_(False)
 
 
 def model_file(model: str, key: str = "model") -> Path:

@@ -18,8 +18,9 @@ from peft import LoraConfig, get_peft_model
 from torch.nn.functional import binary_cross_entropy_with_logits
 from trl.trainer.utils import add_fused_lm_head
 
+from vlreward.models.folders import LANGUAGE, freeze_vision
 from vlreward.vlm.config import Implicit, TrainVLM
-from vlreward.vlm.policy import LANGUAGE, freeze_vision, read
+from vlreward.vlm.policy import read
 
 Scorer = Callable[[Any, list[int]], torch.Tensor]
 """(model, places of answers) -> their tokens' log-probabilities [b,T], 0 beyond an answer's end."""

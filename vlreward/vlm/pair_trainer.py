@@ -31,6 +31,7 @@ from trl.trainer.dpo_trainer import DPOTrainer
 
 from vlreward.advantages.segments import offsets_of
 from vlreward.errors import ConfigError
+from vlreward.models.folders import LANGUAGE
 from vlreward.models.prompts import messages, read
 from vlreward.models.shared_prefix import Rows, masks, pack, unsuitable
 from vlreward.run import RunFolder, rank, world
@@ -38,7 +39,6 @@ from vlreward.types import Sample
 from vlreward.vlm.checkpoints import aside, read_whole
 from vlreward.vlm.pair_config import TrainPairs
 from vlreward.vlm.pair_record import PairRecord
-from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.preferences.fine import padded
 from vlreward.vlm.preferences.pairs import Answer, Pair
 from vlreward.vlm.sampler import PromptSampler

@@ -13,7 +13,7 @@ import torch
 from accelerate import PartialState
 
 from vlreward.errors import ConfigError
-from vlreward.models.folders import adapted_folders
+from vlreward.models.folders import adapted_folders, freeze_vision
 from vlreward.pieces import whole
 from vlreward.run import Progress, RunFolder, meet, quiet, seed_everything, world
 from vlreward.statistics import gains
@@ -100,7 +100,7 @@ class Sitting:
         self.folder = RunFolder.open(config.run, command, config, resume, fresh)
         self.policy, self.processor = policy.read(config.policy.model, self.device, half=config.policy.bf16 and config.policy.lora > 0)
         if config.policy.freeze_vision:
-            policy.freeze_vision(self.policy)
+            freeze_vision(self.policy)
 
     def __enter__(self) -> Sitting:
         return self

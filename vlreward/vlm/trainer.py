@@ -43,6 +43,7 @@ from vlreward.advantages.base import dead_fraction
 from vlreward.advantages.segments import offsets_of
 from vlreward.errors import ConfigError
 from vlreward.models import blocks
+from vlreward.models.folders import LANGUAGE
 from vlreward.models.prompts import Prompt, messages, read
 from vlreward.models.shared_prefix import unsuitable
 from vlreward.rewards.judges import Judges
@@ -56,7 +57,6 @@ from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.conversing import converse
 from vlreward.vlm.correction import shape
 from vlreward.vlm.guide import GivenStart
-from vlreward.vlm.policy import LANGUAGE
 from vlreward.vlm.prefill import generate
 from vlreward.vlm.record import Record
 from vlreward.vlm.rolling import fresh, judged
