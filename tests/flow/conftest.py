@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import generators
 import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -46,6 +47,16 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tokenizer=tokenizer, text_encoder_2=encoders[1], tokenizer_2=tokenizer, text_encoder_3=None, tokenizer_3=None,
     ).save_pretrained(folder)  # fmt: skip
     return folder
+
+
+@pytest.fixture(scope="session")
+def flux2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generators.flux2(tmp_path_factory.mktemp("flux2"))
+
+
+@pytest.fixture(scope="session")
+def klein(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generators.flux2_klein(tmp_path_factory.mktemp("klein"))
 
 
 @pytest.fixture

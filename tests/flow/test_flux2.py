@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import against_pipelines
-import generators
 import pytest
 import torch
 from diffusers.pipelines.flux2.pipeline_flux2 import Flux2Pipeline
@@ -13,16 +12,6 @@ from diffusers.pipelines.flux2.pipeline_flux2_klein import Flux2KleinPipeline
 from vlreward.flow.models.flux2 import Flux2, Flux2Klein
 
 TOKENS = 64
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generators.flux2(tmp_path_factory.mktemp("flux2"))
-
-
-@pytest.fixture(scope="module")
-def klein(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generators.flux2_klein(tmp_path_factory.mktemp("klein"))
 
 
 def load(kind: type[Flux2], folder: Path, **more: Any) -> Flux2:
@@ -39,8 +28,8 @@ def draw(pipe: Any, prompts: list[str], latents: torch.Tensor, guidance: float) 
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
-def test_our_ode_with_embedded_guidance_equals_the_pipeline(folder, guidance):
-    assert against_pipelines.difference(load(Flux2, folder), draw, guidance) < 1e-5
+def test_our_ode_with_embedded_guidance_equals_the_pipeline(flux2, guidance):
+    assert against_pipelines.difference(load(Flux2, flux2), draw, guidance) < 1e-5
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
@@ -54,9 +43,9 @@ def test_the_sigma_grid_depends_on_the_number_of_steps(klein):
 
 
 @pytest.mark.parametrize("targets", ["attention", "linear"])
-def test_a_lora_is_trained_and_the_pipeline_draws_with_it(folder, tmp_path, targets):
-    block = f"{{kind: flux2, model: {folder}, pixels: 24, lora: 4, prompt_tokens: {TOKENS}, targets: {targets}}}"
-    against_pipelines.trains_a_lora(tmp_path, block, Flux2Pipeline.from_pretrained(folder), draw, guidance=4.0)
+def test_a_lora_is_trained_and_the_pipeline_draws_with_it(flux2, tmp_path, targets):
+    block = f"{{kind: flux2, model: {flux2}, pixels: 24, lora: 4, prompt_tokens: {TOKENS}, targets: {targets}}}"
+    against_pipelines.trains_a_lora(tmp_path, block, Flux2Pipeline.from_pretrained(flux2), draw, guidance=4.0)
 
 
 def test_a_lora_of_klein_is_trained_and_its_pipeline_draws_with_it(klein, tmp_path):

@@ -41,7 +41,7 @@ def qwen(pipe: Any, samples: list[Sample], latents: torch.Tensor, guidance: floa
     ])  # fmt: skip
 
 
-def flux2(pipe: Any, samples: list[Sample], latents: torch.Tensor, guidance: float) -> torch.Tensor:
+def flux(pipe: Any, samples: list[Sample], latents: torch.Tensor, guidance: float) -> torch.Tensor:
     """The same; the pipeline makes pictures of more than a megapixel smaller, here those of more than are made."""
     shrunk = [[picture.pil for picture in sample.visuals] for sample in samples]
     shrunk = [[Flux2ImageProcessor._resize_to_target_area(pil, 32 * 32) for pil in pictures] for pictures in shrunk]
@@ -58,16 +58,6 @@ def flux2(pipe: Any, samples: list[Sample], latents: torch.Tensor, guidance: flo
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """FLUX.2's pipeline refuses pictures as small as these."""
     monkeypatch.setattr(Flux2ImageProcessor, "check_image_input", lambda *picture: None)
-
-
-@pytest.fixture(scope="module")
-def flux2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generators.flux2(tmp_path_factory.mktemp("flux2"))
-
-
-@pytest.fixture(scope="module")
-def klein(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return generators.flux2_klein(tmp_path_factory.mktemp("klein"))
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +124,12 @@ def test_qwen_image_edit_plus_is_trained_whole(qwen_folder, tmp_path):
     against_pipelines.trains_whole(tmp_path, f"{{kind: qwen_image_edit_plus, model: {qwen_folder}, pixels: 32, lora: 0}}", qwen_folder)
 
 
-def test_flux2_with_pictures_and_embedded_guidance_equals_the_pipeline(flux2_folder, tiny):
-    assert against_pipelines.difference(load(Flux2Edit, flux2_folder, prompt_tokens=64), flux2, 4.0) < 1e-5
+def test_flux2_with_pictures_and_embedded_guidance_equals_the_pipeline(flux2, tiny):
+    assert against_pipelines.difference(load(Flux2Edit, flux2, prompt_tokens=64), flux, 4.0) < 1e-5
 
 
 def test_klein_with_pictures_and_classifier_free_guidance_equals_the_pipeline(klein, tiny):
-    assert against_pipelines.difference(load(Flux2KleinEdit, klein, prompt_tokens=64), flux2, 4.0) < 1e-5
+    assert against_pipelines.difference(load(Flux2KleinEdit, klein, prompt_tokens=64), flux, 4.0) < 1e-5
 
 
 def test_flux2_leaves_small_sources_as_they_are_and_makes_large_ones_small(klein):
@@ -148,14 +138,14 @@ def test_flux2_leaves_small_sources_as_they_are_and_makes_large_ones_small(klein
     assert model.seen(Picture(torch.rand(3, 200, 100))).shape == (1, 3, 44, 20)
 
 
-def test_flux2_with_pictures_is_trained_and_its_pipeline_draws_with_the_lora(flux2_folder, tmp_path, tiny):
-    block = f"{{kind: flux2_edit, model: {flux2_folder}, pixels: 32, lora: 4, prompt_tokens: 64}}"
-    against_pipelines.trains_a_lora(tmp_path, block, Flux2Pipeline.from_pretrained(flux2_folder), flux2, guidance=4.0)
+def test_flux2_with_pictures_is_trained_and_its_pipeline_draws_with_the_lora(flux2, tmp_path, tiny):
+    block = f"{{kind: flux2_edit, model: {flux2}, pixels: 32, lora: 4, prompt_tokens: 64}}"
+    against_pipelines.trains_a_lora(tmp_path, block, Flux2Pipeline.from_pretrained(flux2), flux, guidance=4.0)
 
 
 def test_klein_with_pictures_is_trained_and_its_pipeline_draws_with_the_lora(klein, tmp_path, tiny):
     block = f"{{kind: flux2_klein_edit, model: {klein}, pixels: 32, lora: 4, prompt_tokens: 64}}"
-    against_pipelines.trains_a_lora(tmp_path, block, Flux2KleinPipeline.from_pretrained(klein), flux2, guidance=4.0)
+    against_pipelines.trains_a_lora(tmp_path, block, Flux2KleinPipeline.from_pretrained(klein), flux, guidance=4.0)
 
 
 def test_flux2_with_pictures_is_trained_whole(klein, tmp_path):

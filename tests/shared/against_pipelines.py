@@ -61,6 +61,23 @@ def difference(generator: Any, draw: Draw, guidance: float, grid: Grid = "linspa
     return (mine - theirs).abs().max().item()
 
 
+def first_and_rest(clips: torch.Tensor) -> Sequence[torch.Tensor]:
+    """Of clips [B,C,F,H,W]: their first frame and the others."""
+    return clips.split([1, clips.shape[2] - 1], 2)
+
+
+def keeps_its_first_frame(generator: Any, parts: Callable[[torch.Tensor], Sequence[torch.Tensor]] = first_and_rest) -> None:
+    """The velocity leads straight to a source's latents in the first of these parts of it, where nothing is learned but in the others."""
+    samples, s = edits()[:1], 0.6
+    condition, x = Embeddings(generator, samples)(samples), torch.randn(1, *generator.shape())
+    v = generator.velocity(x, torch.tensor([s]), {**condition, "guidance": torch.tensor([6.0])})
+    assert torch.allclose(parts(x - s * v)[0].flatten(), condition["source"].flatten(), atol=1e-6)
+    weights = [weight for weight in generator.net.parameters() if weight.requires_grad]
+    for place, part in enumerate(parts(v)):
+        gradients = torch.autograd.grad(part.sum(), weights, retain_graph=True, allow_unused=True)
+        assert any(g is not None and g.abs().sum() > 0 for g in gradients) == (place > 0)
+
+
 def align(tmp_path: Path, generator: str, guidance: float = 1.0, grid: Grid = "linspace") -> tuple[Align, RunFolder]:
     """One epoch of Flow-GRPO by the ordinary trainer, with an evaluation before and after."""
     path = tmp_path / "run.yaml"
