@@ -20,6 +20,7 @@ from vlreward.flow.math import sigmas
 from vlreward.flow.models.flux import Flux
 from vlreward.flow.models.flux2 import Flux2
 from vlreward.flow.models.hunyuan_video import HunyuanVideo
+from vlreward.flow.models.hunyuan_video15 import HunyuanVideo15
 from vlreward.flow.models.qwen import QwenImage
 from vlreward.flow.models.wan import Wan
 from vlreward.flow.plan import Noise, Plan
@@ -35,6 +36,7 @@ MODELS = {
     "qwen_image": (generators.qwen, lambda folder: QwenImage(model=folder, pixels=16, lora=0)),
     "wan": (generators.wan, lambda folder: Wan(model=folder, lora=0, **VIDEO)),
     "hunyuan_video": (generators.hunyuan_video, lambda folder: HunyuanVideo(model=folder, lora=0, **VIDEO)),
+    "hunyuan_video15": (generators.hunyuan_video15, lambda folder: HunyuanVideo15(model=folder, lora=0, **VIDEO)),
 }
 
 

@@ -12,6 +12,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from tokenizers import pre_tokenizers, processors
 from transformers import (
+    ByT5Tokenizer,
     CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
@@ -29,10 +30,15 @@ from transformers import (
     PixtralProcessor,
     PixtralVisionConfig,
     PreTrainedTokenizerFast,
+    Qwen2_5_VLTextConfig,
+    Qwen2_5_VLTextModel,
     Qwen2TokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3Model,
+    SiglipImageProcessor,
+    SiglipVisionConfig,
+    SiglipVisionModel,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -299,6 +305,48 @@ def hunyuan_video(folder: Path, image: str | None = None, guidance_embeds: bool 
             in_channels=9 if image == "latent_concat" else 4, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=1,
             num_single_layers=1, num_refiner_layers=1, text_embed_dim=16, pooled_projection_dim=16, rope_axes_dim=(4, 6, 6),
             image_condition_type=image, guidance_embeds=guidance_embeds,
+        ),
+        **looks,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def hunyuan_video15(folder: Path, image: bool = False) -> Path:
+    """`image`: starts from a picture."""
+    from diffusers.guiders.classifier_free_guidance import ClassifierFreeGuidance
+    from diffusers.models.autoencoders.autoencoder_kl_hunyuanvideo15 import AutoencoderKLHunyuanVideo15
+    from diffusers.models.transformers.transformer_hunyuan_video15 import HunyuanVideo15Transformer3DModel
+    from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5 import HunyuanVideo15Pipeline
+    from diffusers.pipelines.hunyuan_video1_5.pipeline_hunyuan_video1_5_image2video import HunyuanVideo15ImageToVideoPipeline
+
+    torch.manual_seed(0)
+    tokenizer = chat_tokenizer()
+    tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
+    rope = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4}
+    text = families.TEXT | {"vocab_size": len(tokenizer), "num_hidden_layers": 3, "rope_parameters": rope}
+    vision = SiglipVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8
+    )
+    looks: dict[str, Any] = {}
+    if image:
+        looks = {
+            "image_encoder": SiglipVisionModel(vision),
+            "feature_extractor": SiglipImageProcessor(size={"height": 16, "width": 16}),
+        }
+    kind: Any = HunyuanVideo15ImageToVideoPipeline if image else HunyuanVideo15Pipeline
+    kind(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=5.0),
+        vae=AutoencoderKLHunyuanVideo15(
+            latent_channels=4, block_out_channels=(8, 8, 8), layers_per_block=1, spatial_compression_ratio=4, temporal_compression_ratio=2,
+        ),
+        text_encoder=Qwen2_5_VLTextModel(Qwen2_5_VLTextConfig(**text)),
+        tokenizer=tokenizer,
+        text_encoder_2=T5EncoderModel(T5Config(**t5_config(vocab_size=384))),
+        tokenizer_2=ByT5Tokenizer(),
+        guider=ClassifierFreeGuidance(guidance_scale=6.0),
+        transformer=HunyuanVideo15Transformer3DModel(
+            in_channels=9, out_channels=4, num_attention_heads=2, attention_head_dim=16, num_layers=1, num_refiner_layers=1,
+            text_embed_dim=text["hidden_size"], text_embed_2_dim=16, image_embed_dim=16, rope_axes_dim=(4, 6, 6),
         ),
         **looks,
     ).save_pretrained(folder)  # fmt: skip

@@ -194,6 +194,11 @@ class PipelineGenerator(Generator):
             reason = left[0] if left else f"{len(state)} weights, expected {own}"
             raise ConfigError(f"is {self.adapter!r}, whose LoRA is of other layers or another rank ({reason})", "generator.adapter")
 
+    @property
+    def format(self) -> Any:
+        """The class of diffusers that writes LoRAs as the pipeline reads them."""
+        return type(self.pipe)
+
     def write(self, net: Any, folder: Path) -> None:
         """One transformer's part of `export`."""
         if not self.lora:
@@ -203,7 +208,7 @@ class PipelineGenerator(Generator):
 
         name = net.active_adapters()[0]
         layers, metadata = get_peft_model_state_dict(net, adapter_name=name), net.peft_config[name].to_dict()
-        type(self.pipe).save_lora_weights(folder, transformer_lora_layers=layers, transformer_lora_adapter_metadata=metadata)
+        self.format.save_lora_weights(folder, transformer_lora_layers=layers, transformer_lora_adapter_metadata=metadata)
 
 
 @dataclass(kw_only=True)
