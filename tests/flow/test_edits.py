@@ -25,7 +25,7 @@ from vlreward.types import Sample
 EDIT = pipeline_qwenimage_edit.QwenImageEditPipeline
 STEPS = against_pipelines.STEPS
 SMALL: dict[str, Any] = {"pixels": 24, "lora": 4}
-CLIP: dict[str, Any] = {"pixels": 16, "width": 32, "frames": 5, "prompt_tokens": 24, "lora": 4}
+CLIP: dict[str, Any] = {"pixels": 16, "width": 32, "frames": 5, "prompt_tokens": 512, "lora": 4}
 
 
 def loaded(kind: Any, folder: Path, **keys: Any) -> Any:
@@ -64,7 +64,7 @@ def qwen(pipe: Any, samples: list[Sample], latents: torch.Tensor, guidance: floa
 
 
 def wan(pipe: Any, samples: list[Sample], latents: torch.Tensor, guidance: float) -> torch.Tensor:
-    keys = {"negative_prompt": "", "guidance_scale": guidance, "height": 16, "width": 32, "num_frames": 5, "max_sequence_length": 24}
+    keys = {"negative_prompt": "", "guidance_scale": guidance, "height": 16, "width": 32, "num_frames": 5, "max_sequence_length": 512}
     return each(pipe, samples, latents, **keys)
 
 
@@ -143,14 +143,14 @@ def test_qwen_image_edit_is_trained_whole(qwen_folder, tmp_path):
 
 def test_wan_image_to_video_is_trained_and_its_pipeline_draws_with_the_lora(tmp_path):
     folder = generators.wan(tmp_path / "model", image="features")
-    block = f"{{kind: wan_image, model: {folder}, pixels: 16, width: 32, frames: 5, prompt_tokens: 24, lora: 4}}"
+    block = f"{{kind: wan_image, model: {folder}, pixels: 16, width: 32, frames: 5, lora: 4}}"
     pipe = WanImageToVideoPipeline.from_pretrained(folder)
     against_pipelines.trains_a_lora(tmp_path, block, pipe, wan, guidance=5.0, grid="native")
 
 
 def test_wan_image_to_video_is_trained_whole(tmp_path):
     folder = generators.wan(tmp_path / "model", image="latents")
-    block = f"{{kind: wan_image, model: {folder}, pixels: 16, width: 32, frames: 5, prompt_tokens: 24, lora: 0}}"
+    block = f"{{kind: wan_image, model: {folder}, pixels: 16, width: 32, frames: 5, lora: 0}}"
     against_pipelines.trains_whole(tmp_path, block, folder)
 
 

@@ -22,6 +22,8 @@ from vlreward.types import Sample
 
 PROMPTS = ["a red circle", "two blue squares", "a green cross above a cyan circle"]
 STEPS = 4
+TINY = ("{kind: tiny, task: captions, count: 4}", "{kind: tiny, task: captions, count: 3, holdout: true}")
+"""What is trained on, and what is held out."""
 Draw = Callable[[Any, Any, torch.Tensor, float], torch.Tensor]
 """A pipeline's own `__call__`: (pipe, prompts, latents [B,*], guidance) -> pictures or clips in [0, 1], `STEPS` steps.
 
@@ -78,13 +80,15 @@ def keeps_its_first_frame(generator: Any, parts: Callable[[torch.Tensor], Sequen
         assert any(g is not None and g.abs().sum() > 0 for g in gradients) == (place > 0)
 
 
-def align(tmp_path: Path, generator: str, guidance: float = 1.0, grid: Grid = "linspace") -> tuple[Align, RunFolder]:
+def align(
+    tmp_path: Path, generator: str, guidance: float = 1.0, grid: Grid = "linspace", data: Sequence[str] = TINY
+) -> tuple[Align, RunFolder]:
     """One epoch of Flow-GRPO by the ordinary trainer, with an evaluation before and after."""
     path = tmp_path / "run.yaml"
     path.write_text(f"""
 run: {{name: small, seed: 3, folder: {tmp_path / "runs"}}}
-data: {{kind: tiny, task: captions, count: 4}}
-eval: {{data: {{kind: tiny, task: captions, count: 3, holdout: true}}, steps: {STEPS}, batch: 3}}
+data: {data[0]}
+eval: {{data: {data[1]}, steps: {STEPS}, batch: 3}}
 generator: {generator}
 sampler: {{kernel: flow_sde, noise: 0.7, steps: 3, grid: {grid}, guidance: {guidance}}}
 group: {{size: 2, groups: 2, micro_batch: 2}}
@@ -101,9 +105,11 @@ optim: {{lr: 0.3, epochs: 1}}
     return config, folder
 
 
-def trains_a_lora(tmp_path: Path, generator: str, pipe: Any, draw: Draw, guidance: float = 1.0, grid: Grid = "linspace") -> None:
+def trains_a_lora(
+    tmp_path: Path, generator: str, pipe: Any, draw: Draw, guidance: float = 1.0, grid: Grid = "linspace", data: Sequence[str] = TINY
+) -> None:
     """The pipeline by itself draws the run's last evaluation with the LoRA that the run exported."""
-    config, folder = align(tmp_path, generator, guidance, grid)
+    config, folder = align(tmp_path, generator, guidance, grid, data)
     assert config.eval is not None
     samples = config.eval.data.samples()
     latents = evaluate.start(config.generator.shape(), samples, config.eval.seed)
@@ -119,9 +125,9 @@ def trains_a_lora(tmp_path: Path, generator: str, pipe: Any, draw: Draw, guidanc
     assert (drawn[1] - drawn[0]).abs().max() > 1e-4, "the LoRA changed nothing"
 
 
-def trains_whole(tmp_path: Path, generator: str, original: Path, guidance: float = 1.0) -> RunFolder:
+def trains_whole(tmp_path: Path, generator: str, original: Path, guidance: float = 1.0, data: Sequence[str] = TINY) -> RunFolder:
     """The exported transformer has the original's weights, most of them changed."""
-    _, folder = align(tmp_path, generator, guidance)
+    _, folder = align(tmp_path, generator, guidance, data=data)
     [exported] = (folder.path / "transformer").glob("*.safetensors")
     [kept] = (original / "transformer").glob("*.safetensors")
     old, new = load_file(kept), load_file(exported)

@@ -168,7 +168,8 @@ def z_image(folder: Path) -> Path:
 
 
 def wan(folder: Path, experts: float | None = None, expand_timesteps: bool = False, image: str | None = None) -> Path:
-    """`experts`: where two of them meet. `image`: starts from a picture, whose latents (`latents`) and features (`features`) it sees."""
+    """`experts`: where two of them meet. `image`: starts from a picture, whose latents (`latents`) and features (`features`) it sees, or
+    from two, of both of which it sees them (`both features`)."""
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
     from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
     from diffusers.pipelines.wan.pipeline_wan import WanPipeline
@@ -181,10 +182,10 @@ def wan(folder: Path, experts: float | None = None, expand_timesteps: bool = Fal
             hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=8
         )
         processor = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-        looks = {"image_encoder": CLIPVisionModel(vision), "image_processor": processor} if image == "features" else {}
+        looks = {"image_encoder": CLIPVisionModel(vision), "image_processor": processor} if "features" in image else {}
         kind = WanImageToVideoPipeline
     seen = 10 if image and not expand_timesteps else 4
-    sees: Any = {"image_dim": 16, "added_kv_proj_dim": 24} if looks else {}
+    sees: Any = {"image_dim": 16, "added_kv_proj_dim": 24, "pos_embed_seq_len": 10 if "both" in str(image) else None} if looks else {}
     transformers = [
         WanTransformer3DModel(
             num_attention_heads=2, attention_head_dim=12, in_channels=seen, out_channels=4, text_dim=16,

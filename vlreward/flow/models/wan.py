@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from vlreward.config import Count
 from vlreward.data.media import Picture
+from vlreward.errors import ConfigError, DataError
 from vlreward.flow.math import TRAIN_STEPS
 from vlreward.flow.models.base import Condition
 from vlreward.flow.models.pipeline import gathered, spread
 from vlreward.flow.models.video import VideoGenerator, keeping
 from vlreward.registry import register
+
+WORDS = 512
+"""Tokens of a prompt, where diffusers parts them from a picture's features."""
 
 
 @register("wan")
@@ -86,34 +90,71 @@ class WanImage(Wan):
     pipeline = "wan.pipeline_wan_i2v:WanImageToVideoPipeline"
     encoders = ("text_encoder", "image_encoder")
     edits = True
+    given: ClassVar[int] = 1
+    """Frames of a clip that pictures are given for."""
+
+    def check(self) -> None:
+        super().check()
+        config = self.pipe.transformer.config
+        if config.image_dim and self.prompt_tokens != WORDS:
+            problem = f"is {self.prompt_tokens}, expected {WORDS}, behind which this model has its pictures' features"
+            raise ConfigError(problem, "generator.prompt_tokens")
+        taken = self.given
+        if config.image_dim:
+            taken = 2 if config.pos_embed_seq_len else 1
+        elif self.pipe.config.expand_timesteps:
+            taken = 1
+        if taken != self.given:
+            problem = f"is {self.model!r}, to which {taken} of a clip's frames can be given; kind {self.kind!r} gives {self.given}"
+            raise ConfigError(problem, "generator.model")
+        if self.frames < self.given:
+            raise ConfigError(f"is {self.frames}, fewer than the {self.given} that are given", "generator.frames")
 
     @property
     def channels(self) -> int:
         return self.pipe.vae.config.z_dim
 
     def encode_sources(self, prompt: str, sources: Sequence[Picture]) -> Condition:
-        vae, kept, [source] = self.pipe.vae, self.pipe.config.expand_timesteps, sources
-        clip = self.still(source)
+        vae, kept = self.pipe.vae, self.pipe.config.expand_timesteps
+        if len(sources) != self.given:
+            raise DataError(f"the sample {prompt!r}: has {len(sources)} pictures, but kind {self.kind!r} is given {self.given}")
+        clip = torch.cat([self.still(source) for source in sources], 2)
         if not kept:
-            clip = torch.cat([clip, clip.new_zeros(1, 3, self.frames - 1, *clip.shape[-2:])], 2)
+            between = clip.new_zeros(1, 3, self.frames - self.given, *clip.shape[-2:])
+            clip = torch.cat([clip[:, :, :1], between, clip[:, :, 1:]], 2)
         latents = gathered(vae, vae.encode(clip).latent_dist.mode())
         if not kept:
-            given = latents.new_zeros(1, self.pace, *latents.shape[2:])
-            given[:, :, 0] = 1
-            latents = torch.cat([given, latents], 1)
-        more = {"image": self.pipe.encode_image(source.pil).cpu()} if self.pipe.transformer.config.image_dim else {}
+            known = latents.new_zeros(1, self.pace, *latents.shape[2:])
+            known[:, :, 0] = 1
+            if self.given == 2:
+                known[:, -1, -1] = 1
+            latents = torch.cat([known, latents], 1)
+        more = {}
+        if self.pipe.transformer.config.image_dim:
+            features = self.pipe.encode_image([source.pil for source in sources])
+            more = {"image": features.flatten(0, 1).unsqueeze(0).cpu()}
         return {**self.encode([prompt]), "source": latents.cpu(), **more}
 
     def velocity(self, x: torch.Tensor, s: torch.Tensor, condition: Condition) -> torch.Tensor:
         source, more = condition["source"], {"encoder_hidden_states": condition["tokens"]}
         if "image" in condition:
-            more["encoder_hidden_states_image"] = condition["image"]
+            more["encoder_hidden_states_image"] = condition["image"].unflatten(1, (self.given, -1)).flatten(0, 1)
         if not self.pipe.config.expand_timesteps:
             return self.transform(torch.cat([x, source.to(x)], 1), timestep=s * TRAIN_STEPS, **more)
         timestep = (s * TRAIN_STEPS)[:, None].repeat(1, x.shape[2] * self.tokens)
         timestep[:, : self.tokens] = 0
         v = self.transform(torch.cat([source.to(x), x[:, :, 1:]], 2), timestep=timestep, **more)
         return keeping(source, x, s, v)
+
+
+@register("wan_first_last")
+@dataclass(kw_only=True)
+class WanFirstLast(WanImage):
+    """A WanImageToVideoPipeline folder of 2.1-FLF2V or 2.2-A14B; each sample's two pictures are the clip's first frame and its last,
+    resized to its size. Guidance as of Wan."""
+
+    several = True
+    given = 2
 
 
 class Experts(nn.Module):
