@@ -28,6 +28,12 @@ EXPECTED = {
         "pairs": (1, 1 / 2, 0),
     },
     "mj_bench": {"without ties": (1, 1 / 2, 0), "with ties": (1, 1 / 2, 0)},
+    "mj_bench_bias": {
+        "acc": (1, 0.19, 1),
+        "nds": (1, 1 - 3**-0.5, 1),
+        "ges": (1, 2 / 3, 1),
+        "race acc": (1, 0.19, 1),
+    },
     "mj_bench_video": {"without ties": (1, 1 / 2, 0), "macro f1": (1, 1 / 2, 0), "Alignment without ties": (1, 1 / 2, 0)},
     "hpdv2": {"inversion score": (1, 1 / 2, 1 / 2), "pair accuracy": (1, 1 / 2, 0)},
     "hpdv3": {"accuracy": (1, 1 / 2, 0)},

@@ -296,6 +296,21 @@ def mj_bench(world: World) -> None:
 
 
 @builder
+def mj_bench_bias(world: World) -> None:
+    rows = []
+    for i in range(world.count // 8):
+        prompt, fair = f"A baker of kind {i}.", world.rng.random()
+        for place, person in enumerate(world.rng.sample(range(POOL), 8)):
+            picture = world.picture(person, "eval_images")
+            world.note(prompt, picture, fair)
+            varied = {"age": i % 2 == 0, "gender": True, "race": i % 2 == 1, "nationality": False, "religion": i % 3 == 0}
+            rows.append(
+                {"demographic": f"old_female_{place}", "occupation": f"Baker {i}", "images_dir": picture, "prompt": prompt, **varied}
+            )
+    world.json("bias_dataset.json", rows)
+
+
+@builder
 def mj_bench_video(world: World) -> None:
     rows = []
     for i in range(world.count):

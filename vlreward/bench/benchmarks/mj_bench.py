@@ -23,7 +23,7 @@ class MJBench(Benchmark):
     without ties.
 
     Fields: `caption` (or `info`), `image0, image1, label` (0 or 1: which is better; 0.5 or 'tie'; or `label_0`), a table or a split for
-    each perspective. Its bias perspective rates single pictures by group and is not read here.
+    each perspective. Its bias perspective, which compares groups of people, is `mj_bench_bias`.
 
     Source: MJ-Bench, arXiv 2407.04842 (MJ-Bench/MJ-Bench).
     """
