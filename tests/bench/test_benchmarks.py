@@ -17,9 +17,11 @@ EXPECTED = {
     "mm_rlhf": {"accuracy": (1, 1 / 2, 0), "accuracy+": (1, 1 / 4, 0)},
     "reward_bench_2": {"best of 4": (1, 1 / 4, 1 / 4), "score": (1.01 / 3 + 2 / 3, ..., 1 / 6), "ties": (1.01, ..., 0)},
     "vil_bench": {"best of n": (0.9, 0.9 / 4, 0.9 / 4), "best of n, where one is right": (1, 1 / 4, 1 / 4)},
+    "visual_process_bench": {"macro f1": (1, 1 / 2, ...), "f1 of wrong": (1, ..., 0), "step pairs": (1, 1 / 2, 0)},
     "videogen": {"without ties": (1, 1 / 2, 0), "with ties": (1, 1 / 3, 1 / 3), "TA without ties": (1, 1 / 2, 0)},
     "genai_bench_tiger": {"four classes": (1, 1 / 4, 1 / 4), "without ties": (1, 1 / 2, 0)},
     "genai_bench_cmu": {"pearson": (1, 0, None), "kendall b": (1, 0, None), "spearman": (1, 0, None)},
+    "vc_reward_bench": {"severity": (1, 0, None), "table severity": (1, ..., None), "kendall b": (1, 0, None)},
     "edit_reward_bench_score": {"overall": (1, 1 / 2, 0), "consistency": (1, 1 / 2, 0)},
     "edit_reward_bench_tiger": {
         "sets of 2": (1, 1 / 2, 0),

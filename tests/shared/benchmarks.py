@@ -193,6 +193,20 @@ def vil_bench(world: World) -> None:
 
 
 @builder
+def visual_process_bench(world: World) -> None:
+    rows = []
+    for i in range(world.count // 2):
+        image, labels = world.picture(i, "images"), [world.rng.choice([1, 1, 0, -1]) for _ in range(world.rng.randint(2, 6))]
+        steps = [f"Step {k} of {i}:\n\n{words(k)}" for k in range(len(labels))]
+        for k, label in enumerate(labels):
+            world.note("\n\n".join(step.replace("\n\n", "\n") for step in steps[: k + 1]), image, float(label > 0))
+        response = {"steps": steps, "process_correctness": labels}
+        row = {"image": [image], "question": "Which is it?", "answer": "A", "response": response}
+        rows.append(row | {"policy_model": "x", "data_source": ["MMMU", "WeMath"][i % 2]})
+    world.lines("test.jsonl", rows)
+
+
+@builder
 def videogen(world: World) -> None:
     rows = []
     for i in range(world.count):
@@ -246,6 +260,22 @@ def genai_bench_cmu(world: World) -> None:
         rows[number] = {"id": number, "prompt": f"a scene {i}", "models": models}
     world.json("genai_image.json", rows)
     world.json("genai_skills.json", {"advanced": list(range(0, world.count // 2, 2)), "basic": list(range(1, world.count // 2, 2))})
+
+
+@builder
+def vc_reward_bench(world: World) -> None:
+    rows = []
+    kinds = {"chart": "data_error", "table": "text_error", "svg": "shape_error"}
+    for i in range(world.count):
+        category, (wanted, drawn) = [*kinds][i % 3], (world.picture(k, f"images/{i}") for k in world.two())
+        severities = [world.rng.randint(1, 3) for _ in range(world.rng.randint(0, 4))]
+        faults = [{"type": kinds[category], "severity": s, "description": "a line is missing"} for s in severities]
+        (world.folder / drawn).write_bytes((world.folder / drawn).read_bytes() + str(i).encode())  # as many pictures as rows
+        world.note("Make a picture that looks like the given one.", drawn, 2 - sum(severities) / 50)
+        rows.append(
+            {"id": i, "category": category, "gt_img_path": wanted, "pred_img_path": drawn, "human_errors": [*faults, {"type": "odd"}]}
+        )
+    world.lines("VC-RewardBench.jsonl", rows)
 
 
 @builder

@@ -39,6 +39,8 @@ class Benchmark:
     """The figure that a model is published with."""
     pointwise: ClassVar[bool] = False
     """True: attempts are not compared with one another, so a critic of groups cannot judge them."""
+    by_step: ClassVar[bool] = False
+    """True: what is asked of an attempt is its last step, so of a critic that gives segments the last one counts, not the score."""
 
     path: Path
     name: str = ""

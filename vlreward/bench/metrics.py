@@ -101,3 +101,13 @@ def crossed(judged: Sequence[Judged]) -> dict[str, Counted]:
     group = [x * y for x, y in zip(text, image, strict=True)]
     units = [one.item.id for one in judged]
     return {name: Counted(units=units, won=won) for name, won in (("text", text), ("image", image), ("group", group))}
+
+
+def f1_of_both(said: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """F1 of the answer 1 and F1 of the answer -1 over decided rows; a 0 that was said is neither. 0 where an answer neither was nor is."""
+    scores = []
+    for side in (1, -1):
+        right = float(((said == side) & (wanted == side)).sum())
+        whole = float((said == side).sum() + (wanted == side).sum())
+        scores.append(2 * right / whole if whole else 0.0)
+    return np.array(scores)

@@ -36,7 +36,7 @@ def read_rows(path: Path, files: Sequence[str], split: str) -> Iterator[tuple[st
 
 def find_files(path: Path, files: Sequence[str], split: str = "") -> list[Path]:
     """The files of a folder that a benchmark is published as, else its parquet files. Raises ConfigError where there are none."""
-    named = sorted(file for pattern in files for file in path.glob(pattern) if file.is_file())
+    named = sorted({file for pattern in files for file in path.glob(pattern) if file.is_file()})
     found = named or sorted(path.rglob("*.parquet"))
     if not found:
         wanted = " or ".join(dict.fromkeys([*files, "*.parquet"]))

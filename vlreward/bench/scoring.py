@@ -98,7 +98,7 @@ def judge(critic: Critic, benchmark: Benchmark, ids: set[str], judgements: Judge
                         _remember(comparison, done.get(comparison.id), same)
                 todo = [comparison for comparison in comparisons if comparison.id not in done]
                 head = {"benchmark": benchmark.name, "critic": critic.name, "order": order, "mark": mark}
-                judgements.keep({**head, **row} for row in _judged(critic.reward, todo, order, device, same))
+                judgements.keep({**head, **row} for row in _judged(critic.reward, todo, order, device, same, benchmark.by_step))
                 progress.advance(len(todo))
 
 
@@ -116,7 +116,7 @@ def _batches(benchmark: Benchmark, ids: set[str], size: int) -> Iterator[list[Co
 
 
 def _judged(
-    reward: Reward, comparisons: list[Comparison], order: str, device: str, same: dict[str, dict[str, Any]]
+    reward: Reward, comparisons: list[Comparison], order: str, device: str, same: dict[str, dict[str, Any]], by_step: bool
 ) -> Iterator[dict[str, Any]]:
     """One row an item: scores in the item's own order, or the error that broke it. A score that is null does not apply."""
     single = reward.scope == "rollout"
@@ -131,7 +131,7 @@ def _judged(
             if key not in same and key not in places:
                 places[key] = len(asked)
                 asked.append(replace(comparison.rollouts[place], group=group))
-    answers = _answers(reward, asked, device)
+    answers = _answers(reward, asked, device, by_step)
     fresh = {key: answers[row] for key, row in places.items()}
     for group, (comparison, problem) in enumerate(plans):
         row: dict[str, Any] = {"id": comparison.id, "order": order}
@@ -149,15 +149,18 @@ def _judged(
         same |= {key: answer for key, answer in fresh.items() if not answer["error"]}
 
 
-def _answers(reward: Reward, rollouts: list[Rollout], device: str) -> list[dict[str, Any]]:
+def _answers(reward: Reward, rollouts: list[Rollout], device: str, by_step: bool) -> list[dict[str, Any]]:
     if not rollouts:
         return []
     with torch.no_grad():
         output = reward.score(rollouts, device)
     parts = {name: [_finite(value) for value in values.tolist()] for name, values in output.parts.items() if values.ndim == 1}
+    scores = output.scores.tolist()
+    if by_step:
+        scores = [segments[-1].reward if segments else score for segments, score in zip(output.segments, scores, strict=True)]
     return [
         {"score": _finite(score), "error": output.errors[row], "parts": {name: values[row] for name, values in parts.items()}}
-        for row, score in enumerate(output.scores.tolist())
+        for row, score in enumerate(scores)
     ]
 
 

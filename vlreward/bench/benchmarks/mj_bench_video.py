@@ -10,7 +10,7 @@ import numpy as np
 from vlreward.bench.base import Benchmark, get, made
 from vlreward.bench.figures import Figure, Related
 from vlreward.bench.judged import Judged, Pairs, pairs_of
-from vlreward.bench.metrics import accuracy
+from vlreward.bench.metrics import accuracy, f1_of_both
 from vlreward.bench.reading import Row
 from vlreward.bench.ties import accuracy_with_ties
 from vlreward.errors import DataError
@@ -58,16 +58,9 @@ class MJBenchVideo(Benchmark):
 def macro_f1(pairs: Pairs) -> Related:
     """Mean of the F1 of 'the first is better' and 'the second is better' over decided pairs; a tie of the critic is neither."""
 
-    def statistic(difference: np.ndarray, wanted: np.ndarray) -> float:
-        said, scores = np.sign(difference), []
-        for side in (1, -1):
-            right = float(((said == side) & (wanted == side)).sum())
-            whole = float((said == side).sum() + (wanted == side).sum())
-            scores.append(2 * right / whole if whole else 0.0)
-        return sum(scores) / 2
-
     decided = pairs.decided
-    return Related(units=decided.units, x=decided.difference.tolist(), y=decided.wanted.tolist(), statistic=statistic)
+    said = np.sign(decided.difference).tolist()
+    return Related(units=decided.units, x=said, y=decided.wanted.tolist(), statistic=lambda x, y: f1_of_both(x, y).mean().item())
 
 
 def _answer(value: str) -> tuple[float, float]:

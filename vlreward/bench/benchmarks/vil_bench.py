@@ -20,7 +20,7 @@ from vlreward.types import Comparison
 class ViLBench(Benchmark):
     """The best of several answers to a question about a picture: the share of questions whose selected answer is right (600 items).
 
-    Fields: `question, responses[], correct[]` (1 or 0, one a response), `image`, `id?`, `subset?`; the paper names none, so say in
+    Fields: `question, responses[], correct[]` (1 or 0, one a response), `image`, `id?`, `subset?`; its paper and page name none, so say in
     `columns` how your files call them. Questions with none or only right answers are left out of `accuracy`, as nothing is chosen in them.
 
     Source: ViLBench, arXiv 2503.20271 (UCSC-VLAA/ViLBench). Published: GPT-4o with reasoning 27.3 over all items, right or not.
