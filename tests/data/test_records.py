@@ -69,6 +69,20 @@ def test_a_csv_row_with_too_few_or_too_many_cells_is_reported(source):
     assert rows[3].error == "prompt is empty"
 
 
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"prompt": ' + "9" * 5000 + "}"], ids=["nested without end", "number without end"])
+def test_a_line_of_json_that_no_parser_takes_is_reported_and_stops_nothing(source, line):
+    rows = source(lines({"prompt": "ok"}, line, {"prompt": "last"}))
+    assert [type(row) for row in rows] == [Sample, BadRow, Sample]
+    assert "not JSON" in rows[1].error
+
+
+def test_a_cell_longer_than_tables_allow_is_reported_and_stops_nothing(source):
+    rows = source(f"id,prompt\na,one\nb,{'x' * 140_000}\nc,three\nd,{'[' * 100_000}\n", "rows.csv")
+    assert [row.id for row in rows] == ["a", "rows.csv:3", "c", "rows.csv:5"]
+    assert "field larger than field limit" in rows[1].error
+    assert "characters" in rows[3].error, "a cell that only begins like a list is text"
+
+
 def test_a_doubled_id_is_reported(source):
     rows = source(lines({"id": "a", "prompt": "x"}, {"id": "a", "prompt": "y"}))
     assert "was given to an earlier row" in rows[1].error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
 import json
@@ -107,22 +108,34 @@ def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Line number and row of a jsonl, csv or tsv file, or what is wrong with the line."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         if path.suffix == ".jsonl":
-            for line, text in enumerate(file, start=1):
-                if not text.strip():
-                    continue
-                try:
-                    row = json.loads(text)
-                except json.JSONDecodeError as error:
-                    yield line, f"not JSON ({error.msg} at column {error.colno})"
-                    continue
-                yield line, row if isinstance(row, dict) else f"holds a {type(row).__name__}, expected keys and values"
+            yield from ((line, _json_row(text)) for line, text in enumerate(file, start=1) if text.strip())
         else:
-            reader = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
-            for row in reader:
-                if None in row or None in row.values():
-                    yield reader.line_num, f"has another number of columns than the header's {len(reader.fieldnames or ())}"
-                    continue
-                yield reader.line_num, _nested(row)
+            yield from _table_rows(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+
+
+def _json_row(text: str) -> dict[str, Any] | str:
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as error:
+        return f"not JSON ({error.msg} at column {error.colno})"
+    except (ValueError, RecursionError):
+        return "not JSON that can be read (a number or a nesting without end)"
+    return row if isinstance(row, dict) else f"holds a {type(row).__name__}, expected keys and values"
+
+
+def _table_rows(reader: csv.DictReader) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield reader.line_num + 1, f"not a row of a table ({error})"
+            continue
+        if None in row or None in row.values():
+            yield reader.line_num, f"has another number of columns than the header's {len(reader.fieldnames or ())}"
+        else:
+            yield reader.line_num, _nested(row)
 
 
 def visuals_of(paths: Any, folder: Path, name: str) -> list[Visual] | str:
@@ -157,10 +170,8 @@ def _nested(row: Mapping[str, str]) -> dict[str, Any]:
     for key, text in row.items():
         value: Any = text
         if text[:1] in ("[", "{"):
-            try:
+            with contextlib.suppress(ValueError, RecursionError):
                 value = json.loads(text)
-            except json.JSONDecodeError:
-                value = text
         if key.startswith("target."):
             if text:
                 out.setdefault("target", {})[key.removeprefix("target.")] = value
