@@ -30,6 +30,39 @@ def test_an_existing_folder_is_refused_resumed_or_replaced(run):
     assert RunFolder.open(run, "align", {"a": 2}, fresh=True).read("metrics.jsonl") == []
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b"])
+def test_a_name_that_is_no_folder_of_its_own_is_refused(name):
+    with pytest.raises(ConfigError, match="expected the name of a folder"):
+        Run(name=name)
+
+
+def test_only_a_run_is_replaced(run):
+    place = run.folder / run.name
+    place.mkdir()
+    (place / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="so --fresh leaves it alone"):
+        RunFolder.open(run, "align", {}, fresh=True)
+    assert (place / "thesis.tex").exists()
+
+
+def test_a_run_that_failed_before_it_kept_anything_is_not_in_the_way(run):
+    with pytest.raises(ZeroDivisionError), RunFolder.open(run, "align", {"model": "misspelt"}).working():
+        raise ZeroDivisionError
+    folder = RunFolder.open(run, "align", {"model": "right"})
+    folder.log(1, value=1.0)
+    with pytest.raises(ZeroDivisionError), folder.working():
+        raise ZeroDivisionError
+    with pytest.raises(ConfigError, match="--resume to go on"):
+        RunFolder.open(run, "align", {"model": "right"})
+    assert json.loads((folder.path / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_run_that_is_being_started_is_not_taken_over(run):
+    RunFolder.open(run, "align", {})
+    with pytest.raises(ConfigError, match="--resume to go on"):
+        RunFolder.open(run, "align", {})
+
+
 def test_run_json_tells_versions_and_status(run):
     folder = RunFolder.open(run, "align", {"a": 1})
     folder.status("done")

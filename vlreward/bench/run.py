@@ -84,6 +84,12 @@ def bench(config: Bench, resume: bool, fresh: bool) -> RunFolder:
     folder = RunFolder.open(
         config.run, "bench", config, resume=resume, fresh=fresh, free=("critics", "baselines", "batch", "device", "limit")
     )
+    with folder.working():
+        _judge_all(config, contents, folder, started)
+    return folder
+
+
+def _judge_all(config: Bench, contents: Sequence[Content], folder: RunFolder, started: float) -> None:
     baselines = [Critic(name=name, reward=cls(), baseline=True) for name, cls in BASELINES.items()] if config.baselines else []
     critics = [*(Critic(name=name, reward=reward) for name, reward in config.critics.items()), *baselines]
     marks = {(b.name, c.name): f"{fingerprint(b)}/{c.mark}" for b in config.asked for c in critics}
@@ -99,8 +105,6 @@ def bench(config: Bench, resume: bool, fresh: bool) -> RunFolder:
     bad = sum(len(content.bad) for content in contents)
     broken = sum(row["broken"] for one in found.values() for row in one["critics"].values())
     folder.summary({"command": "bench", "bad": bad, "broken": broken, "bench": found, "seconds": round(time.monotonic() - started, 1)})
-    folder.status("done")
-    return folder
 
 
 def _content(benchmark: Benchmark, key: str, limit: int | None) -> Content:

@@ -42,7 +42,7 @@ def train(config: TrainCritic, resume: bool = False, fresh: bool = False) -> Run
         seed_everything(config.run.seed)
         critic = build(config, launch.device)
         folder = RunFolder.open(config.run, "train-critic", config, resume, fresh)
-        try:
+        with folder.working():
             found = folder.latest()
             folder.rewind(found[0] if found else -1)
             if config.eval and not (folder.path / "evaluation_before.jsonl").exists():
@@ -62,10 +62,6 @@ def train(config: TrainCritic, resume: bool = False, fresh: bool = False) -> Run
                     before, after = (folder.read(f"evaluation_{phase}.jsonl") for phase in ("before", "after"))
                     summary |= {"held_out": gains(before, after), "critic": figures(judged)}
             folder.summary(summary | {"seconds": trainer.seconds})
-        except BaseException:
-            folder.status("failed")
-            raise
-        folder.status("done")
     return folder
 
 
@@ -79,12 +75,13 @@ def evaluate(config: TrainCritic, resume: bool = False, fresh: bool = False) -> 
         seed_everything(config.run.seed)
         critic = build(config, launch.device)
         folder = RunFolder.open(config.run, "eval", config, resume, fresh)
-        folder.rewind(-1)
-        judged = _evaluate(config, folder, critic, held_out, "after", 0, launch)
-        if not launch.rank:
-            rows = folder.read("evaluation_after.jsonl")
-            folder.summary({"command": "eval", "held_out": gains(rows), "critic": figures(judged), "seconds": time.monotonic() - start})
-        folder.status("done")
+        with folder.working():
+            folder.rewind(-1)
+            judged = _evaluate(config, folder, critic, held_out, "after", 0, launch)
+            if not launch.rank:
+                rows = folder.read("evaluation_after.jsonl")
+                seconds = time.monotonic() - start
+                folder.summary({"command": "eval", "held_out": gains(rows), "critic": figures(judged), "seconds": seconds})
     return folder
 
 

@@ -61,15 +61,10 @@ def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[
     Composite([term for term in config.rewards.terms if term.weight or not offline]).check([] if config.group.score else alone, "data")
     config.rewards.check(held_out, "eval.data")
     folder = RunFolder.open(config.run, command, config, resume, fresh)
-    try:
-        with quiet("transformers", "diffusers"):
-            trainer = Trainer(config, folder, samples, held_out, processes.device, processes)
-            try:
-                yield trainer
-            except BaseException:
-                trainer.judges.stop()
-                raise
-    except BaseException:
-        folder.status("failed")
-        raise
-    folder.status("done")
+    with folder.working(), quiet("transformers", "diffusers"):
+        trainer = Trainer(config, folder, samples, held_out, processes.device, processes)
+        try:
+            yield trainer
+        except BaseException:
+            trainer.judges.stop()
+            raise

@@ -51,7 +51,7 @@ class Run:
     """Where metrics go; jsonl is always written."""
 
     def __post_init__(self):
-        if not self.name or Path(self.name).name != self.name:
+        if not self.name or self.name == ".." or Path(self.name).name != self.name:
             raise ConfigError(f"is {self.name!r}, expected the name of a folder", "name")
 
 
@@ -67,17 +67,20 @@ class RunFolder:
         """Make the folder, or go on with it.
 
         `resume` goes on where the fingerprint of the configuration is the same (starting anew where nothing was saved); `fresh`
-        removes what is there; neither refuses a folder that exists. Keys in `free` may change between sittings. Raises ConfigError.
+        removes an earlier run; neither refuses one, unless it failed before it kept anything. Keys in `free` may change between sittings.
+        Raises ConfigError.
         """
         path = run.folder / run.name
         if rank():
             meet()
             return Onlooker(path, run)
         mark = fingerprint(config, ignore=("run.folder", "run.name", "run.log", *free))
-        if path.exists() and fresh:
+        if path.is_dir() and fresh:
+            if any(path.iterdir()) and not (path / "run.json").exists():
+                raise ConfigError(f"{path} is not the folder of a run (it has no run.json), so --fresh leaves it alone", "run.name")
             shutil.rmtree(path)
-        if (path / "run.json").exists():
-            known = json.loads((path / "run.json").read_text())
+        known = json.loads((path / "run.json").read_text()) if (path / "run.json").exists() else {}
+        if known and not (known["status"] == "failed" and _kept_nothing(path)):
             if not resume:
                 raise ConfigError(f"the run folder {path} exists; add --resume to go on with it or --fresh to replace it", "run.name")
             if known["fingerprint"] != mark or known["command"] != command:
@@ -95,6 +98,17 @@ class RunFolder:
         folder.status("running", command=command, fingerprint=mark)
         meet()
         return folder
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[RunFolder]:
+        """Keeps the status while the run goes on: done at the end, failed where something is raised."""
+        try:
+            yield self
+        except BaseException:
+            with contextlib.suppress(OSError):  # the disk may be what failed
+                self.status("failed")
+            raise
+        self.status("done")
 
     def status(self, status: Literal["running", "done", "failed"], **more: Any) -> None:
         """Update run.json."""
@@ -254,6 +268,10 @@ class Onlooker(RunFolder):
 
     def _text(self, name: str, text: str) -> None:
         pass
+
+
+def _kept_nothing(path: Path) -> bool:
+    return all(file.name in ("config.yaml", "run.json") for file in path.rglob("*") if file.is_file())
 
 
 def _write(path: Path, data: bytes) -> None:

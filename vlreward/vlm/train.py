@@ -97,10 +97,10 @@ class Sitting:
             config.eval.choose.check()
         self.held_out = config.eval.data.samples() if config.eval else []
         config.rewards.check(self.held_out, "eval.data")
-        self.folder = RunFolder.open(config.run, command, config, resume, fresh)
         self.policy, self.processor = policy.read(config.policy.model, self.device, half=config.policy.bf16 and config.policy.lora > 0)
         if config.policy.freeze_vision:
             freeze_vision(self.policy)
+        self.folder = RunFolder.open(config.run, command, config, resume, fresh)
 
     def __enter__(self) -> Sitting:
         return self
