@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from vlreward.errors import RewardError
+from vlreward.errors import ConfigError, RewardError
 from vlreward.registry import parts
 from vlreward.rewards.base import Reward
 from vlreward.types import RewardOutput
@@ -57,6 +57,63 @@ def test_a_batch_that_breaks_as_a_whole_breaks_every_row_of_it(rollout):
 
     output = Dead().score([rollout("a"), rollout(None), rollout("b")])
     assert output.errors == ["ConnectionError: no route", None, "ConnectionError: no route"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [([0.5], "gave a list, expected a RewardOutput"), (RewardOutput(scores=torch.zeros(3)), r"gave \(3,\) scores .* for 1 rollouts")],
+)
+def test_a_batch_of_the_wrong_shape_counts_as_broken(rollout, given, message):
+    @dataclass(kw_only=True)
+    class Odd(Reward):
+        kind = "odd"
+
+        def batch(self, rollouts):
+            return given
+
+    assert re.search(message, Odd().score([rollout("a")]).errors[0] or "")
+
+
+@pytest.mark.parametrize("given", ["good", None, (0.5, "a note", "another"), math.inf, -math.inf])
+def test_a_score_that_is_no_finite_number_breaks_its_row_alone(rollout, given):
+    @dataclass(kw_only=True)
+    class Odd(Reward):
+        kind = "odd"
+        bounds = (-math.inf, math.inf)
+
+        def one(self, rollout):
+            return given if rollout.text == "a" else 0.25
+
+    output = Odd().score([rollout("a"), rollout("b")])
+    assert output.broken.tolist() == [True, False]
+    assert output.scores[1] == 0.25
+
+
+def test_a_class_that_is_no_whole_reward_is_refused_before_it_judges(rollout):
+    @dataclass(kw_only=True)
+    class Nothing(Reward):
+        kind = "nothing"
+
+    @dataclass(kw_only=True)
+    class Needy(Word):
+        needs = ("picture",)
+
+    with pytest.raises(ConfigError, match="Nothing defines neither `one` nor `batch`"):
+        Nothing().score([rollout("a")])
+    with pytest.raises(ConfigError, match="Needy needs 'picture', expected 'text'"):
+        Needy().score([rollout("a")])
+
+
+def test_what_a_users_reward_raises_while_it_is_loaded_is_told_in_a_line(rollout):
+    @dataclass(kw_only=True)
+    class Mine(Word):
+        origin = "mine.py:Mine"
+
+        def load(self, device):
+            raise OSError("no such model")
+
+    with pytest.raises(ConfigError, match="Mine cannot be loaded: OSError: no such model"):
+        Mine().score([rollout("a")])
 
 
 def test_models_are_loaded_once(rollout):

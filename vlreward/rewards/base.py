@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from vlreward.errors import DataError, RewardError, under
+from vlreward.errors import ConfigError, DataError, RewardError, UserError, under
 from vlreward.types import RewardOutput, Rollout
 
 
@@ -56,12 +56,13 @@ class Reward:
             score, note, error = float("nan"), "", None
             try:
                 result = self.one(rollout)
-                score, note = result if isinstance(result, tuple) else (result, "")
+                number, note = result if isinstance(result, tuple) else (result, "")
+                score = float(number)
             except NotImplementedError:
                 raise
-            except Exception as failure:
+            except (Exception, SystemExit) as failure:
                 error = explain(failure)
-            scores.append(float(score))
+            scores.append(score)
             notes.append(note)
             errors.append(error)
         return RewardOutput(scores=torch.tensor(scores, dtype=torch.float64), notes=notes, errors=errors)
@@ -74,22 +75,39 @@ class Reward:
         chosen = [rollouts[row] for row in rows] if missing else rollouts
         try:
             output = self.batch(chosen) if chosen else RewardOutput(scores=torch.zeros(0, dtype=torch.float64))
+            _check_shape(output, len(chosen))
         except NotImplementedError:
             raise
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:
             output = failed(len(chosen), explain(failure))
-        assert output.scores.shape == (len(chosen),), f"{self.kind} gave scores {tuple(output.scores.shape)} for {len(chosen)} rollouts"
         self._check(output)
         return output if len(rows) == len(rollouts) else spread(output, rows, len(rollouts))
 
     def prepare(self, device: str = "cpu") -> None:
         """Load once, what it is made of first; later calls do nothing. Raises ConfigError."""
         if not self.__dict__.get("_loaded"):
+            self._check_class()
             for key, one in inner(self):
                 with under(key):
                     one.prepare(device) if isinstance(one, Reward) else one.load(device)
-            self.load(device)
+            try:
+                self.load(device)
+            except UserError:
+                raise
+            except Exception as failure:
+                if not hasattr(self, "origin"):  # a shipped reward's failure is ours
+                    raise
+                raise ConfigError(f"{type(self).__name__} cannot be loaded: {explain(failure)}") from failure
             self.__dict__["_loaded"] = True
+
+    def _check_class(self) -> None:
+        """Raise ConfigError for a class that is no whole reward."""
+        cls = type(self)
+        if cls.one is Reward.one and cls.batch is Reward.batch and cls.score is Reward.score:
+            raise ConfigError(f"{cls.__name__} defines neither `one` nor `batch`")
+        for need in self.needs:
+            if need not in ("text", "visual", "actions") and not need.startswith("target."):
+                raise ConfigError(f"{cls.__name__} needs {need!r}, expected 'text', 'visual', 'actions' or 'target.<name>'")
 
     def _check(self, output: RewardOutput) -> None:
         low, high = self.bounds
@@ -97,8 +115,18 @@ class Reward:
         for i, score in enumerate(output.scores.tolist()):
             if score < low - slack or score > high + slack:
                 output.errors[i] = output.errors[i] or f"scored {score:g}, outside of its bounds [{low:g}, {high:g}]"
+            elif math.isinf(score):
+                output.errors[i] = output.errors[i] or f"scored {score:g}, expected a finite number"
         if any(output.errors):
             output.scores = output.scores.masked_fill(output.broken, float("nan"))
+
+
+def _check_shape(output: Any, count: int) -> None:
+    """Raise RewardError for what is no RewardOutput of so many rollouts."""
+    if not isinstance(output, RewardOutput):
+        raise RewardError(f"`batch` gave a {type(output).__name__}, expected a RewardOutput")
+    if output.scores.shape != (count,) or len(output.errors) != count:
+        raise RewardError(f"`batch` gave {tuple(output.scores.shape)} scores and {len(output.errors)} errors for {count} rollouts")
 
 
 def lacking(rollouts: Sequence[Rollout], need: str) -> list[int]:
@@ -167,7 +195,7 @@ def failed(count: int, error: str) -> RewardOutput:
     return RewardOutput(scores=torch.full((count,), float("nan"), dtype=torch.float64), errors=[error] * count)
 
 
-def explain(failure: Exception) -> str:
+def explain(failure: BaseException) -> str:
     """One line that names a failure."""
     text = str(failure).strip().splitlines()
     if isinstance(failure, RewardError | DataError) and text:
