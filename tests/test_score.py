@@ -74,11 +74,61 @@ def test_running_again_skips_what_is_done_and_ends_the_same(project):
     assert file.read_text() == whole
 
 
+def test_what_failed_is_told_and_done_again_in_its_place(project, capsys):
+    main(["score", "c.yaml"])
+    said = capsys.readouterr().out
+    assert "  rows.jsonl:8: caption is empty" in said
+    assert "  cut: object_match: " in said
+    assert "cut.png: not a readable picture" in said
+    (project / "cut.png").write_bytes((project / "0.png").read_bytes())
+    (project / "rows.jsonl").write_text((project / "rows.jsonl").read_text().replace('"caption": ""', '"caption": "a cat"'))
+    main(["score", "c.yaml", "--resume"])
+    assert [*scores(project)] == [*"012345", "cut", "e", "rows.jsonl:9"]
+    assert scores(project)["cut"]["score"] == 1.0
+    logged = [json.loads(line) for line in (project / "pairs" / "rollouts.jsonl").read_text().splitlines()]
+    assert sorted(row["id"] for row in logged) == [*"012345", "cut", "e"]
+    assert all(not row["errors"] for row in logged)
+
+
+def test_a_row_whose_words_changed_is_judged_anew(project):
+    main(["score", "c.yaml"])
+    rows = [json.loads(line) for line in (project / "rows.jsonl").read_text().splitlines()[:6]]
+    rows[0]["caption"], rows[0]["target"] = rows[1]["caption"], make("captions", 90).target
+    (project / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert scores(project)["0"]["score"] == 1.0
+    assert main(["score", "c.yaml", "--resume"]) == 0
+    assert len(scores(project)) == 6, "what is no longer in the data is not in the scores"
+    assert scores(project)["0"]["score"] < 1.0
+
+
+def test_rows_that_no_reward_applies_to_are_told(project, capsys):
+    (project / "rows.jsonl").write_text('{"caption": "a cat"}\n')
+    assert main(["score", "c.yaml"]) == 0
+    assert "no reward applies to 1 rows (object_match needs visual and target.objects)" in capsys.readouterr().out
+
+
+def test_half_a_pair_of_surrogates_does_not_break_the_report(project):
+    (project / "rows.jsonl").write_text(
+        (project / "rows.jsonl").read_text().splitlines()[0].replace('"caption": "', '"caption": "\\ud800 ')
+    )
+    assert main(["score", "c.yaml"]) == 0
+    assert (project / "pairs" / "report.html").is_file()
+
+
+def test_a_file_without_rows_is_refused(project, capsys):
+    (project / "rows.jsonl").write_text("")
+    assert main(["score", "c.yaml"]) == 2
+    assert "rows.jsonl: has no rows" in capsys.readouterr().err
+
+
 def test_a_model_that_is_not_there_is_told_with_file_and_key(project, capsys):
     text = (project / "c.yaml").read_text()
     (project / "c.yaml").write_text(text[: text.index("rewards:")] + "rewards: [{kind: clip_score, model: no/such}]\n")
     assert main(["score", "c.yaml"]) == 2
     assert "c.yaml: rewards.0.model: 'no/such' is neither a folder" in capsys.readouterr().err
+    (project / "c.yaml").write_text(text)
+    assert main(["score", "c.yaml"]) == 2
+    assert "9 rows scored" in capsys.readouterr().out, "the mended configuration runs under the same name"
 
 
 def test_all_good_rows_give_exit_code_zero(project):

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from vlreward.config import Count, load
-from vlreward.data.source import BadRow, Source
-from vlreward.errors import blaming
+from vlreward.data.source import BadRow, Source, named
+from vlreward.errors import DataError, blaming
 from vlreward.report.build import write_report
 from vlreward.rewards.composite import Composite
 from vlreward.run import Progress, Run, RunFolder
 from vlreward.statistics import interval, share
 from vlreward.types import Rollout, Sample
+
+FILE = "scores.jsonl"
+TOLD = 5
+"""Rows whose error is printed; all stand in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,30 +53,41 @@ def main(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
     """Score every row; 0 if all rows could be read and judged, 2 if some could not (they are in scores.jsonl with their error)."""
     config, _ = load(path, overrides, Score)
     started = time.monotonic()
-    folder = RunFolder.open(config.run, "score", config, resume=resume, fresh=fresh)
-    with blaming(path):
-        config.rewards.load(config.device)
-    file = folder.path / "scores.jsonl"
-    known = folder.read("scores.jsonl")
-    file.write_text("".join(json.dumps(row) + "\n" for row in known))
-    done = {row["id"] for row in known}
     rows = list(config.data)
+    if not rows:
+        raise DataError(f"{named(config.data)}: has no rows")
+    folder = RunFolder.open(config.run, "score", config, resume=resume, fresh=fresh)
+    with folder.working():
+        with blaming(path):
+            config.rewards.load(config.device)
+        scored = _all(rows, config, folder)
+        summary = summarize(scored, config.rewards.names) | {"seconds": round(time.monotonic() - started, 1)}
+        summary["kept"] = _keep(scored, config.keep, folder)
+        folder.summary(summary)
+    page = write_report(folder.path)
+    _tell(summary, scored, config.rewards, folder.path / FILE, page)
+    return 2 if summary["bad"] or summary["broken"] else 0
+
+
+def _all(rows: Sequence[Sample | BadRow], config: Score, folder: RunFolder) -> list[dict[str, Any]]:
+    """scores.jsonl, one row for each of the data in its order: those of earlier sittings that did not fail, and the rest now."""
+    prompts = {row.id: row.prompt for row in rows if isinstance(row, Sample)}
+    known = [row for row in folder.read(FILE) if "error" not in row and prompts.get(row["id"]) == row["prompt"]]
+    done = {row["id"] for row in known}
+    folder.rows(FILE, known)
+    folder.rows("rollouts.jsonl", [row for row in folder.read("rollouts.jsonl") if row["id"] in done])
     todo = iter([row for row in rows if row.id not in done])
-    with Progress("score", len(rows), len(done)) as progress, file.open("a") as out:
+    with Progress("score", len(rows), len(done)) as progress, (folder.path / FILE).open("a") as out:
         while batch := list(islice(todo, config.batch)):
             for row in _score(batch, config, folder, len(done)):
                 out.write(json.dumps(row) + "\n")
                 done.add(row["id"])
             out.flush()
             progress.advance(len(batch))
-    scored = folder.read("scores.jsonl")
-    summary = summarize(scored, config.rewards.names) | {"seconds": round(time.monotonic() - started, 1)}
-    summary["kept"] = _keep(scored, rows, config.keep, folder)
-    folder.summary(summary)
-    folder.status("done")
-    page = write_report(folder.path)
-    _tell(summary, file, page)
-    return 2 if summary["bad"] or summary["broken"] else 0
+    place = {row.id: number for number, row in enumerate(rows)}
+    scored = sorted(folder.read(FILE), key=lambda row: place[row["id"]])
+    folder.rows(FILE, scored)
+    return scored
 
 
 def _score(batch: list[Sample | BadRow], config: Score, folder: RunFolder, before: int) -> Iterator[dict[str, Any]]:
@@ -136,20 +152,27 @@ def matched_wins(rows: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str
     return {name: {"wins": i.mean, "low": i.low, "high": i.high, "count": i.count} for name, i in shares.items()}
 
 
-def _keep(scored: list[dict[str, Any]], rows: list[Sample | BadRow], keep: Keep | None, folder: RunFolder) -> int:
+def _keep(scored: list[dict[str, Any]], keep: Keep | None, folder: RunFolder) -> int:
     """Write kept.jsonl: the id, words and score of every row that reaches the bar, best first."""
     if keep is None:
         return 0
     good = [row for row in scored if row.get("score") is not None and row["score"] >= keep.at_least]
     good.sort(key=lambda row: -row["score"])
-    lines = [json.dumps({"id": row["id"], "prompt": row["prompt"], "score": row["score"]}) + "\n" for row in good]
-    (folder.path / "kept.jsonl").write_text("".join(lines))
+    folder.rows("kept.jsonl", [{"id": row["id"], "prompt": row["prompt"], "score": row["score"]} for row in good])
     return len(good)
 
 
-def _tell(summary: dict[str, Any], file: Any, page: Any) -> None:
+def _tell(summary: dict[str, Any], scored: list[dict[str, Any]], rewards: Composite, file: Path, page: Path) -> None:
     judged = f"{summary['scored']} of {summary['rows']} rows scored"
     print(f"{judged}; {summary['bad']} bad rows, {summary['broken']} with a broken judge; {summary['kept']} kept")
+    wrong = [row for row in scored if "error" in row]
+    for row in wrong[:TOLD]:
+        print(f"  {row['id']}: {row['error']}")
+    if len(wrong) > TOLD:
+        print(f"  and {len(wrong) - TOLD} more, each with its `error` in {file}")
+    if alone := sum(row["score"] is None for row in scored if "error" not in row):
+        needs = "; ".join(f"{term.name} needs {' and '.join(term.reward.needs) or 'nothing'}" for term in rewards.terms)
+        print(f"  no reward applies to {alone} rows ({needs})")
     for name, term in summary["terms"].items():
         span = f"[{term['low']:.3f}, {term['high']:.3f}]" if term["count"] > 1 else "(one row has no interval)"
         print(f"  {name:16} {term['mean']:.3f} {span}  n={term['count']}")

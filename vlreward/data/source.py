@@ -36,6 +36,11 @@ class Source:
         return whole(self, Sample, "samples")
 
 
+def named(source: Iterable) -> str:
+    """A source in few words: the file it reads, else its kind."""
+    return str(getattr(source, "path", None) or getattr(source, "kind", None) or source)
+
+
 def whole(source: Iterable[T | BadRow], kind: type[T], what: str) -> list[T]:
     """All rows of a source, none of which may be bad. Raises DataError."""
     rows = list(source)
@@ -44,5 +49,5 @@ def whole(source: Iterable[T | BadRow], kind: type[T], what: str) -> list[T]:
         more = f" (and {len(bad) - 1} more rows)" if len(bad) > 1 else ""
         raise DataError(f"{bad[0].id}: {bad[0].error}{more}")
     if not rows:
-        raise DataError(f"{source}: has no {what}")
+        raise DataError(f"{named(source)}: has no {what}")
     return [row for row in rows if isinstance(row, kind)]

@@ -104,7 +104,7 @@ def _write(path: Path, text: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(path.name + ".writing")
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(text, encoding="utf-8", errors="replace")  # a text from a file may hold half of a pair of surrogates
         os.replace(aside, path)
     except OSError as error:
         raise UserError(f"cannot write {str(path)!r}: {error.strerror}") from error
