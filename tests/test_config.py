@@ -142,3 +142,31 @@ def test_a_reward_from_the_users_own_file_is_found_beside_the_configuration(writ
     assert vars(config.rewards.terms[0].reward)["top"] == 4.0
     assert "has no reward class 'Width'; it has Length" in refused(write(GOOD), "rewards=[{kind: 'mine.py:Width'}]")
     assert "there is no file 'other.py'" in refused(write(GOOD), "rewards=[{kind: 'other.py:Width'}]")
+
+
+def test_a_misspelt_weight_or_name_of_a_term_is_guessed(write):
+    assert "rewards.0.wieght: unknown key. Did you mean 'weight'?" in refused(write(GOOD.replace("weight: 2", "wieght: 2")))
+
+
+def test_a_reward_file_without_its_class_is_told_how_to_write_it(write):
+    assert "write 'my_reward.py:TheClass'" in refused(write(GOOD), "rewards=[my_reward.py]")
+
+
+@pytest.mark.parametrize("text", ["raise SystemExit(3)", "import nowhere_to_be_found", "def ("])
+def test_a_users_file_that_does_not_import_is_told_in_a_line(write, tmp_path, text):
+    (tmp_path / "mine.py").write_text(text)
+    assert "while it was imported" in refused(write(GOOD), "rewards=['mine.py:Mine']")
+    assert "':Mine': cannot import ''" in refused(write(GOOD), "rewards=[':Mine']")
+
+
+def test_fields_of_a_class_that_is_no_dataclass_are_not_keys_and_why_is_told(write, tmp_path):
+    text = "from vlreward.rewards.base import Reward\nclass Mine(Reward):\n    scale: float = 1.0\n    def one(self, rollout): return 1.0\n"
+    (tmp_path / "plain.py").write_text(text)
+    assert "Mine lacks @dataclass(kw_only=True)" in refused(write(GOOD), "rewards=[{kind: 'plain.py:Mine', scale: 2}]")
+
+
+def test_a_file_that_is_no_text_and_a_list_as_a_key_are_refused(write):
+    assert "c.yaml:1: not valid YAML: a list or a mapping is no key" in refused(write("? [a, b]\n: 1\n"))
+    path = write(GOOD)
+    path.write_bytes(b"\xff\xfe")
+    assert "c.yaml: is not UTF-8 text" in refused(path)

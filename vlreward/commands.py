@@ -112,8 +112,8 @@ def vlm_configuration(path: str | Path, overrides: Sequence[str] = ()) -> type:
 def _keys(path: str | Path) -> set[str]:
     """The keys at the top of a configuration; none where the file cannot be read, which the loader says."""
     try:
-        tree = yaml.safe_load(Path(path).read_text()) if Path(path).is_file() else None
-    except yaml.YAMLError:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if Path(path).is_file() else None
+    except (yaml.YAMLError, UnicodeDecodeError):
         tree = None
     return set(tree) if isinstance(tree, dict) else set()
 

@@ -14,7 +14,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union
@@ -65,6 +65,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict:
     seen: dict[Any, int] = {}
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
+        if not isinstance(key, Hashable):
+            raise yaml.constructor.ConstructorError(None, None, "a list or a mapping is no key", key_node.start_mark)
         if key in seen:
             raise ConfigError(f"the key is given twice, in lines {seen[key]} and {key_node.start_mark.line + 1}", key=str(key))
         seen[key] = key_node.start_mark.line + 1
@@ -82,7 +84,10 @@ def load(path: str | Path, overrides: Iterable[str], command: type[C]) -> tuple[
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"there is no configuration file {str(path)!r}; the shipped ones are in configs/")
-    text = path.read_text()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"is not UTF-8 text ({error.reason} at byte {error.start})", where=str(path)) from error
     try:
         tree = yaml.load(text, _Loader) or {}
         root = yaml.compose(text, _Loader)
@@ -152,8 +157,10 @@ def parse(annotation: Any, value: Any, key: str = "", folder: Path | None = None
     return _scalar(annotation, value, key)
 
 
-def part(family: str, value: Any, key: str = "", folder: Path | None = None, default_kind: str | None = None) -> Any:
-    """Build a part from `{kind: name, field: value, ...}` (or the bare name)."""
+def part(
+    family: str, value: Any, key: str = "", folder: Path | None = None, default_kind: str | None = None, beside: Sequence[str] = ()
+) -> Any:
+    """Build a part from `{kind: name, field: value, ...}` (or the bare name). Keys `beside` its own were taken out before."""
     if isinstance(value, str):
         value = {"kind": value}
     if default_kind and isinstance(value, dict):
@@ -164,10 +171,10 @@ def part(family: str, value: Any, key: str = "", folder: Path | None = None, def
         cls = find(family, value["kind"], folder)
     except ConfigError as error:
         raise ConfigError(error.problem, _join(key, "kind")) from error.__cause__
-    return _fields(cls, {k: v for k, v in value.items() if k != "kind"}, key, folder)
+    return _fields(cls, {k: v for k, v in value.items() if k != "kind"}, key, folder, beside)
 
 
-def _fields(cls: type[C], value: Any, key: str, folder: Path | None) -> C:
+def _fields(cls: type[C], value: Any, key: str, folder: Path | None, beside: Sequence[str] = ()) -> C:
     if not isinstance(value, dict):
         raise _expected("keys and values", value, key)
     if not dataclasses.is_dataclass(cls):
@@ -176,7 +183,12 @@ def _fields(cls: type[C], value: Any, key: str, folder: Path | None) -> C:
     known = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for name in value:
         if name not in known:
-            raise ConfigError(f"unknown key.{_meant(name, known)} Known: {', '.join(known)}.", _join(key, name))
+            if "__dataclass_fields__" not in vars(cls):
+                raise ConfigError(
+                    f"unknown key; {cls.__name__} lacks @dataclass(kw_only=True), which makes keys of its fields", _join(key, name)
+                )
+            keys = [*known, *beside]
+            raise ConfigError(f"unknown key.{_meant(name, keys)} Known: {', '.join(keys) or 'none'}.", _join(key, name))
     built = {name: parse(hints[name], item, _join(key, name), folder) for name, item in value.items()}
     for name, field in known.items():
         if name not in built and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:

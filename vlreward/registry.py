@@ -74,6 +74,8 @@ def find(family: str, kind: str, folder: Path | None = None) -> type:
     """The class behind a `kind`. `folder` is searched for `file.py:Class` after the current one. Raises ConfigError."""
     if ":" in kind:
         return _outside(family, kind, folder)
+    if kind.endswith(".py"):
+        raise ConfigError(f"{kind!r} names a file without a class; write '{kind}:TheClass'")
     known = parts(family)
     if kind in known:
         return known[kind]
@@ -93,8 +95,8 @@ def _outside(family: str, kind: str, folder: Path | None) -> type:
     else:
         try:
             module = importlib.import_module(place)
-        except ImportError as error:
-            raise ConfigError(f"{kind!r}: cannot import {place!r} ({error})") from error
+        except (Exception, SystemExit) as error:
+            raise ConfigError(f"{kind!r}: cannot import {place!r} ({type(error).__name__}: {error})") from error
     cls = getattr(module, name, None)
     if not isinstance(cls, type) or getattr(cls, "family", None) != family:
         offered = [n for n, v in vars(module).items() if isinstance(v, type) and getattr(v, "family", None) == family]
@@ -120,7 +122,7 @@ def _load_file(path: Path) -> Any:
         sys.modules[key] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[key]
             raise ConfigError(f"{path}: {type(error).__name__} while it was imported: {error}") from error
     return sys.modules[key]

@@ -15,6 +15,9 @@ from vlreward.registry import register
 from vlreward.rewards.base import Reward, lacking, walk
 from vlreward.types import RewardOutput, RewardTable, Rollout, Sample
 
+TERM_KEYS = ("weight", "name")
+"""Keys of a term that are not its reward's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
@@ -47,8 +50,8 @@ class Composite:
             item = {"kind": item} if isinstance(item, str) else item
             if not isinstance(item, dict):
                 raise ConfigError(f"is {item!r}, expected a mapping with the key 'kind'", here)
-            fields = {k: v for k, v in item.items() if k not in ("weight", "name")}
-            reward = part("rewards", fields, here, folder)
+            fields = {k: v for k, v in item.items() if k not in TERM_KEYS}
+            reward = part("rewards", fields, here, folder, beside=TERM_KEYS)
             weight = parse(float, item.get("weight", 1.0), f"{here}.weight")
             name = parse(str, item.get("name", reward.kind), f"{here}.name")
             if any(term.name == name for term in terms):
