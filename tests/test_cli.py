@@ -1,3 +1,5 @@
+import errno
+
 import pytest
 
 from vlreward.cli import main, parser
@@ -56,3 +58,33 @@ def test_flags_may_stand_among_the_overrides(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["score", "nowhere.yaml", "--frehs"])
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "runs/a/scores.jsonl"), "runs/a/scores.jsonl: No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", "rows.jsonl"), "rows.jsonl: Permission denied"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "writing: No space left on device"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line_too(failure, message, monkeypatch, capsys):
+    def refuse(*_):
+        try:
+            raise failure
+        except Exception as error:
+            raise RuntimeError("while it was saved") from error
+
+    monkeypatch.setattr("vlreward.score.main", refuse)
+    assert main(["score", "c.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said == f"vlreward: {message}; when that is mended, --resume goes on from what was saved\n"
+
+
+def test_our_own_fault_keeps_its_traceback(monkeypatch):
+    def fail(*_):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
+
+    monkeypatch.setattr("vlreward.score.main", fail)
+    with pytest.raises(FileNotFoundError):
+        main(["score", "c.yaml"])

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     options = _arguments(parser(), arguments)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from vlreward.errors import UserError
+    from vlreward.errors import UserError, refused
 
     try:
         return _run(options)
@@ -83,6 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vlreward: stopped; add --resume to the same command to go on", file=sys.stderr)
         return 130
+    except Exception as error:
+        if (reason := refused(error)) is None:
+            raise
+        print(f"vlreward: {reason}; when that is mended, --resume goes on from what was saved", file=sys.stderr)
+        return 2
 
 
 def _run(options: argparse.Namespace) -> int:

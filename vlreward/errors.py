@@ -1,7 +1,10 @@
 """The three things that can go wrong, by whose fault it is. The command line turns the first two into one line and exit code 2."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class UserError(Exception):
@@ -40,3 +43,15 @@ class DataError(UserError):
 
 class RewardError(Exception):
     """The judge broke (not the answer): the rollout gets advantage 0, stays out of its group's statistics and is counted."""
+
+
+def refused(error: BaseException) -> str | None:
+    """What the machine refused where a failure comes from that (a full disk, a file that may not be read or written); else None."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, OSError) and chain.errno in REFUSED:
+            return f"{chain.filename or 'writing'}: {chain.strerror}"
+        if "No space left on device" in str(chain) or "PytorchStreamWriter failed writing" in str(chain):  # safetensors, torch.save
+            return "writing: No space left on device"
+        chain = chain.__cause__ or chain.__context__
+    return None
