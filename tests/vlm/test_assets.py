@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import random
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import open_clip
 import pytest
 import torch
 
+from vlreward.cli import main
 from vlreward.config import load
 from vlreward.rewards.composite import Composite
 from vlreward.rewards.drawn import read_source
@@ -76,6 +78,13 @@ def test_seeker_calls_tools_that_work_and_answers_better_than_nothing_and_worse_
     score, step, *_ = config.rewards(rollouts).scores.mean(0)
     assert 0.1 <= score <= 0.8
     assert 0.2 <= step <= 0.9
+
+
+def test_agents_read_plan_and_judge_better_together_than_one_of_them_answers_at_once(tmp_path):
+    path = str(ASSETS.parent / "configs" / "vlm" / "tiny_mact.yaml")
+    assert main(["eval", path, f"run.folder={tmp_path}", "eval.data.count=20", "eval.batch=20", "eval.choose.planning.paths=1"]) == 0
+    found = json.loads((tmp_path / "tiny-mact-eval" / "summary.json").read_text())["held_out"]["exact_match"]
+    assert found["before"] < 0.8 < 0.9 < found["after"]
 
 
 def readable(code: str) -> bool:
