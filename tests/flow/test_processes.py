@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import SHARDED, each_in_two_processes, in_two_processes, launched
+from processes import PLAIN, SHARDED, each_in_two_processes, in_two_processes, launched
 from safetensors.torch import load_file
 
 from vlreward.config import load
 from vlreward.errors import ConfigError
 from vlreward.flow.collect import visits
 from vlreward.flow.config import Align
+from vlreward.flow.descent import DividedDescent
 from vlreward.flow.latent_reward import Learner, Learning
 from vlreward.flow.processes import Processes
 from vlreward.flow.train import train
@@ -31,6 +32,8 @@ ALIKE = (
     "reward/total", "dead_fraction", "diversity", "saturation", "grad_norm", "loss/policy", "ratio/deviation", "broken", "skipped",
     "preferred", "latent_reward/accuracy", "latent_reward/loss", "turning_points", "chosen",
 )  # fmt: skip
+LOST = (f"rewards=[{{kind: {BRIGHTNESS}:Failing, epochs: [nan, '', nan], groups: 4}}]", "optim.epochs=3", "eval=")
+"""Nobody learns in the first epoch and in the last."""
 GIVEN = ("group.pictures=given", "sampler={kernel: ode, steps: 4}")
 
 
@@ -133,8 +136,8 @@ def test_more_processes_than_an_update_has_micro_batches_are_refused(small):
 
 
 def test_objectives_with_a_state_of_their_own_and_given_pictures_take_the_steps_of_one(small, given_pictures, tmp_path):
-    """Noise that follows gains, turning points of all rollouts, a latent reward that leads sampling, clips and pairs of the data; one
-    process goes on where two have stopped."""
+    """Noise that follows gains, turning points of all rollouts, a latent reward that leads sampling, clips and pairs of the data, and
+    epochs without a reward; one process goes on where two have stopped."""
     smooth = f"rewards=[{{kind: {BRIGHTNESS}:SmoothBrightness}}]"
     data = (*GIVEN, smooth, f"data={{kind: by_prompt, path: {given_pictures}}}", "eval=")
     configs = {
@@ -142,6 +145,7 @@ def test_objectives_with_a_state_of_their_own_and_given_pictures_take_the_steps_
         "euphonium": small(EUPHONIUM, "eval="),
         "region_dpo": small("objective: {kind: region_dpo}", *data),
         "instruct_video": small("objective: {kind: instruct_video, part: 0.5}", *data),
+        "lost": small(GRPO, *LOST),
     }
     found = each_in_two_processes("align", configs, tmp_path)
     for name, config in configs.items():
@@ -151,6 +155,13 @@ def test_objectives_with_a_state_of_their_own_and_given_pictures_take_the_steps_
             forget_the_end(found[name])
             train(replace(config, run=replace(config.run, name="two-euphonium")), resume=True)
             same(one, found[name])
+
+
+def test_an_update_that_nobody_learns_from_asks_deepspeed_nothing():
+    divided = object.__new__(DividedDescent)
+    divided.begin()
+    assert divided.length() == 0
+    divided.leave_out()
 
 
 def test_a_latent_reward_with_fewer_pairs_than_processes_is_refused(small):
@@ -174,6 +185,19 @@ def test_two_processes_that_share_the_weights_take_the_steps_of_one(small, tmp_p
     config = small(objective, *more)
     one = train(config)
     two, _ = in_two_processes("align", config, tmp_path, SHARDED, launched("fsdp2")[1])
+    same(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fsdp2", "zero2"])
+def test_epochs_that_nobody_learns_from_end_no_run_in_parts(small, tmp_path, name):
+    if name == "zero2":
+        pytest.importorskip("deepspeed")
+    config = small(GRPO, *LOST)
+    one = train(config)
+    assert [row["skipped"] for row in one.read("metrics.jsonl")] == [1, 0, 1]
+    environment = launched(name)[1] | {"DS_ACCELERATOR": "cpu"}
+    two, _ = in_two_processes("align", config, tmp_path, SHARDED if name == "fsdp2" else PLAIN, environment)
     same(one, two)
 
 

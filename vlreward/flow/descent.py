@@ -86,12 +86,16 @@ class DividedDescent(Descent):
 
     def begin(self) -> None:
         """An update that was taken or left out has forgotten them."""
+        self.begun = False
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
+        self.begun = True
         self.engine.set_gradient_accumulation_boundary(last)
         self.engine.backward(loss)
 
     def length(self) -> float:
+        if not self.begun:
+            return 0.0  # DeepSpeed fails where it has seen no gradient at all
         norm = float(self.optimizer.scaled_global_norm())
         return norm if norm >= 0 else float("inf")
 
@@ -99,7 +103,8 @@ class DividedDescent(Descent):
         self._settle(lr, left_out=False)
 
     def leave_out(self) -> None:
-        self._settle(0.0, left_out=True)
+        if self.begun:
+            self._settle(0.0, left_out=True)
 
     def _settle(self, lr: float, left_out: bool) -> None:
         """End an update. One that is left out goes the way of an overflow, by which DeepSpeed forgets the gradients and takes no step."""
