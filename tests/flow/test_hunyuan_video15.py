@@ -84,6 +84,13 @@ def test_our_ode_from_a_first_frame_equals_the_pipeline(image_folder, signs, gui
     assert against_pipelines.difference(load(HunyuanVideo15Image, image_folder), draw_from, guidance) < 1e-5
 
 
+def test_no_room_is_kept_for_padding_and_masks_are_no_embeddings(folder):
+    """Which a latent reward would take a float for."""
+    few, many = (load(HunyuanVideo15, folder).encode(prompts) for prompts in (["a"], ["a", 'a box with "AB" and "C"']))
+    assert few["letters"].shape[1] == 0 < many["letters"].shape[1] < 256
+    assert few["letters_mask"].dtype == few["mask"].dtype == torch.bool
+
+
 def test_a_model_that_jumps_between_two_times_is_refused(folder, monkeypatch):
     model = load(HunyuanVideo15, folder)
     model.pipe.transformer.register_to_config(use_meanflow=True)

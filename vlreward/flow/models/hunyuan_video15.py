@@ -100,6 +100,6 @@ class HunyuanVideo15Image(HunyuanVideo15):
 
 
 def used(tokens: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens [B,L,C] and their mask [B,L] without the places that are padding in every row."""
+    """Tokens [B,L,C] and their mask [B,L], as truth values, without the places that are padding in every row."""
     places = mask.any(0)
-    return tokens[:, places], mask[:, places]
+    return tokens[:, places], mask[:, places].bool()
