@@ -157,6 +157,18 @@ def test_objectives_with_a_state_of_their_own_and_given_pictures_take_the_steps_
             same(one, found[name])
 
 
+@pytest.mark.slow
+def test_objectives_that_compare_rollouts_take_the_steps_of_one(small, tmp_path):
+    """Pairs of groups, and weights by what is gained."""
+    configs = {
+        "flow_dpo": small("objective: {kind: flow_dpo, refresh: 1}", "eval="),
+        "flow_rwr": small("objective: {kind: flow_rwr}", "eval="),
+    }
+    found = each_in_two_processes("align", configs, tmp_path)
+    for name, config in configs.items():
+        same(train(replace(config, run=replace(config.run, name=f"one-{name}"))), found[name])
+
+
 def test_an_update_that_nobody_learns_from_asks_deepspeed_nothing():
     divided = object.__new__(DividedDescent)
     divided.begin()
