@@ -275,6 +275,12 @@ def test_wrong_input_is_one_line_and_exit_code_2(what, tmp_path, capsys):
     assert problem in said and said.count("\n") == 0 and not (tmp_path / "b").exists(), said
 
 
+def test_an_own_file_without_comparisons_is_named(tmp_path, capsys):
+    (tmp_path / "mine.jsonl").write_text("")
+    assert main(["bench", yaml_of(tmp_path, f"{{kind: comparisons, of: {{path: {tmp_path / 'mine.jsonl'}}}}}")]) == 2
+    assert "mine.jsonl: none of its 0 rows is one of 'comparisons'; it is empty" in capsys.readouterr().err
+
+
 def test_a_name_of_a_baseline_and_two_benchmarks_of_one_name_are_refused(folder):
     with pytest.raises(ConfigError, match="'random' is the name of a baseline"):
         config(folder, random=Truth())

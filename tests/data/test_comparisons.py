@@ -53,7 +53,8 @@ def test_scores_and_ranks_and_what_else_is_known(file):
 BAD = {
     "no attempts": ({}, "has no attempts"),
     "both kinds": ({"chosen": "a", "rejected": "b", "pictures": ["a.png", "b.png"], "best": 0}, "texts and pictures"),
-    "no rejected one": ({"chosen": "a"}, "chosen and rejected: is ['a', None], expected at least two texts"),
+    "no rejected one": ({"chosen": "a"}, "has chosen, but rejected is missing"),
+    "misspelt": ({"choosen": "a", "rejected": "b"}, "has rejected, but chosen is missing; the row has rejected, choosen beside its prompt"),
     "one attempt": ({"responses": ["a"], "scores": [1]}, "responses: is ['a'], expected at least two texts"),
     "no scores": ({"responses": ["a", "b"]}, "none of scores, ranks and best"),
     "two rankings": ({"responses": ["a", "b"], "scores": [1, 2], "best": 0}, "scores and best"),
@@ -75,6 +76,15 @@ def test_a_bad_row_is_refused_with_its_line_and_what_is_wrong(file, mistake):
     assert said in bad[0].error
     with pytest.raises(DataError, match=r"pairs\.jsonl:2: "):
         source.comparisons()
+
+
+def test_an_empty_file_and_a_missing_picture_are_named(file):
+    with pytest.raises(DataError, match=r"pairs\.jsonl: has no comparisons$"):
+        file().comparisons()
+    rows = [{"image": "a.png", "chosen": "red", "rejected": "blue"}, {"chosen_picture": "a.png", "rejected_picture": "gone.png"}]
+    with pytest.raises(DataError, match=r"pairs\.jsonl:2: there is no file '.*gone\.png'$"):
+        file(*rows).comparisons()
+    assert len(list(file(*rows))) == 2, "a benchmark goes on without it"
 
 
 def test_a_chain_is_one_source_after_the_other(file):

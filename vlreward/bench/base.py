@@ -70,6 +70,11 @@ class Benchmark:
             self.path, self.download = downloaded(str(self.path)), False
         return self.path if self.path.is_dir() else self.path.parent
 
+    @property
+    def place(self) -> str:
+        """What to name where nothing can be read."""
+        return str(self.path)
+
     def rows(self) -> Iterator[tuple[str, Row | str]]:
         """Place and row of the published files, fields under the names described."""
         folder = self.folder

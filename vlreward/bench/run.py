@@ -122,7 +122,7 @@ def _content(benchmark: Benchmark, key: str, limit: int | None) -> Content:
             items.append(Item.of(found))
     if not items:
         first = f"the first: {bad[0].id}: {bad[0].error}" if bad else "it is empty"
-        raise DataError(f"{benchmark.path}: none of its {len(bad)} rows is one of {benchmark.kind!r}; {first}")
+        raise DataError(f"{benchmark.place}: none of its {len(bad)} rows is one of {benchmark.kind!r}; {first}")
     if lost and len(lost) == min(len(items), LOOKED_AT):
         raise ConfigError(f"none of the first {len(lost)} items has its pictures; {lost[0]}: there is no such file", f"{key}.pictures")
     if limit is not None and limit < len(items):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from vlreward.config import parse, resolved
@@ -24,7 +24,7 @@ from vlreward.critics.reading import Reading, conversation
 from vlreward.critics.verdicts import Verdicts
 from vlreward.data.media import Picture, Visual
 from vlreward.errors import ConfigError, RewardError
-from vlreward.models.folders import LANGUAGE, trainable_model
+from vlreward.models.folders import LANGUAGE, fill, load_weights, trainable_model
 from vlreward.models.prompts import Clips, processed
 from vlreward.run.launch import Launch
 from vlreward.types import Rollout
@@ -160,18 +160,33 @@ class Critic(nn.Module):
         card = read_card(folder)
         trunk, processor = trainable_model(str(folder), "path", half)
         pixels = tuple(card["pixels"]) if card["pixels"] else None
-        critic = cls(trunk, processor, parse(Head, card["head"]), pixels, parse(Clips | None, card["clips"]))
-        critic.network.load_state_dict(load_file(folder / HEAD))
+        critic = cls(trunk, processor, read_head(folder), pixels, parse(Clips | None, card["clips"]))
+        fill(critic.network, load_weights(folder / HEAD, "path"), folder / HEAD, "path")
         return critic.to(device).eval()
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """What critic.json says. Raises ConfigError."""
+def read_card(folder: Path, key: str = "path") -> dict[str, Any]:
+    """What critic.json says, of a folder that holds the head's weights too. Raises ConfigError about `key`."""
     if not (folder / CARD).is_file():
-        raise ConfigError(
-            f"is {str(folder)!r}, where no critic was saved; `vlreward train-critic` leaves one in runs/<name>/critic", "path"
-        )
-    return json.loads((folder / CARD).read_text())
+        raise ConfigError(f"is {str(folder)!r}, where no critic was saved; `vlreward train-critic` leaves one in runs/<name>/critic", key)
+    if not (folder / HEAD).is_file():
+        raise ConfigError(f"is {str(folder)!r}, half of a critic: {HEAD} is missing", key)
+    try:
+        card = json.loads((folder / CARD).read_text())
+    except ValueError as error:
+        raise ConfigError(f"cannot read {str(folder / CARD)!r} ({error})", key) from error
+    if not isinstance(card, dict) or not {"head", "pixels", "clips"} <= card.keys():
+        raise ConfigError(f"{str(folder / CARD)!r} does not say head, pixels and clips, as a critic's does", key)
+    return card
+
+
+def read_head(folder: Path) -> Head:
+    """The head that critic.json describes, without its weights. Raises ConfigError."""
+    head = read_card(folder)["head"]
+    try:
+        return parse(Head, head)
+    except ConfigError as error:
+        raise ConfigError(f"{str(folder / CARD)!r}: head.{error}", "path") from error
 
 
 def adapt(critic: Critic, rank: int, model: str) -> None:

@@ -15,8 +15,8 @@ from vlreward.critics.evaluate import judge_together
 from vlreward.critics.measures import Judged, figures, row
 from vlreward.critics.network import CARD, HEAD, Critic, adapt, read_card
 from vlreward.critics.trainer import Trainer
-from vlreward.errors import ConfigError
-from vlreward.models.folders import freeze_vision, model_folder, trainable_model
+from vlreward.errors import ConfigError, DataError
+from vlreward.models.folders import fill, freeze_vision, load_weights, model_folder, trainable_model
 from vlreward.run import Progress, RunFolder, quiet, seed_everything
 from vlreward.run.launch import Launch
 from vlreward.statistics import gains
@@ -37,7 +37,7 @@ def train(config: TrainCritic, resume: bool = False, fresh: bool = False) -> Run
     launch = launched(config)
     check(config, launch.count)
     comparisons = config.data.comparisons()
-    held_out = config.eval.data.comparisons() if config.eval else []
+    held_out = measurable(config)
     with quiet("transformers"):
         seed_everything(config.run.seed)
         critic = build(config, launch.device)
@@ -70,7 +70,7 @@ def evaluate(config: TrainCritic, resume: bool = False, fresh: bool = False) -> 
     start = time.monotonic()
     config = replace(config, run=replace(config.run, name=f"{config.run.name}-eval"))
     launch = launched(config)
-    held_out = config.eval.data.comparisons() if config.eval else []
+    held_out = measurable(config)
     with quiet("transformers"):
         seed_everything(config.run.seed)
         critic = build(config, launch.device)
@@ -94,15 +94,21 @@ def build(config: TrainCritic, device: str) -> Critic:
     trunk.requires_grad_(block.freeze != "trunk")
     critic = Critic(trunk, processor, block.head, block.pixels, block.clips)
     place = model_folder(block.model)
-    if (place / CARD).is_file() and read_card(place)["head"] == resolved(block.head):
-        from safetensors.torch import load_file
-
-        critic.network.load_state_dict(load_file(place / HEAD))
+    if (place / CARD).is_file() and read_card(place, "critic.model")["head"] == resolved(block.head):
+        fill(critic.network, load_weights(place / HEAD, "critic.model"), place / HEAD, "critic.model")
     if block.lora:
         adapt(critic, block.lora, block.model)
     if block.freeze == "vision":
         freeze_vision(critic.plain_trunk)
     return critic.to(device)
+
+
+def measurable(config: TrainCritic) -> list[Comparison]:
+    """The held-out comparisons, none without `eval`. Raises DataError where no two attempts at a sample differ in worth."""
+    found = config.eval.data.comparisons() if config.eval else []
+    if found and not any(len(set(given)) > 1 for one in found for given in (one.scores, *one.aspects.values())):
+        raise DataError(f"eval.data: in all {len(found)} comparisons the attempts are equally good, so there is no order to measure")
+    return found
 
 
 def launched(config: TrainCritic) -> Launch:

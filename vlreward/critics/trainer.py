@@ -16,6 +16,7 @@ from torch import nn
 from vlreward.critics.config import Optim, TrainCritic
 from vlreward.critics.network import Critic
 from vlreward.critics.verdicts import Batch
+from vlreward.errors import DataError
 from vlreward.run import Progress, RunFolder
 from vlreward.run.launch import Launch
 from vlreward.types import Comparison
@@ -51,12 +52,16 @@ class Trainer:
 
     def train(self) -> None:
         """From the step it stands at to the last."""
-        steps = self.config.optim.steps
+        steps, learned = self.config.optim.steps, self.step > 0
         self.critic.train()
         with Progress("train", steps, self.step) as progress:
             while self.step < steps:
                 figures = self.learn(self.batch(self.step))
                 self.step += 1
+                learned = learned or any(name.startswith("loss/") for name in figures)
+                if not learned and self.step * self.config.batch >= len(self.comparisons):
+                    count = len(self.comparisons)
+                    raise DataError(f"data: none of the {count} comparisons says anything to these losses; are all attempts equally good?")
                 self.folder.log(self.step, **figures)
                 progress.advance(accuracy=figures.get("pair/accuracy", float("nan")))
                 if self.step % self.config.optim.save_every == 0 or self.step == steps:

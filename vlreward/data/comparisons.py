@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vlreward.data.media import Clip, Picture
+from vlreward.data.media import Clip, Picture, Visual
 from vlreward.data.records import CLIPS, FileSource
 from vlreward.data.source import BadRow, whole
 from vlreward.errors import DataError
@@ -30,8 +30,13 @@ class Comparisons:
         raise NotImplementedError(f"{type(self).__name__} must define __iter__")
 
     def comparisons(self) -> list[Comparison]:
-        """All of them; any bad row is refused with its place. Raises DataError."""
-        return whole(self, Comparison, "comparisons")
+        """All of them; any bad row is refused with its place, and so is a picture or clip that is not there. Raises DataError."""
+        found = whole(self, Comparison, "comparisons")
+        lost = [(one.id, visual.origin) for one in found for visual in _visuals(one) if visual.missing]
+        if lost:
+            more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+            raise DataError(f"{lost[0][0]}: there is no file {lost[0][1]!r}{more}")
+        return found
 
 
 @register("file")
@@ -78,6 +83,10 @@ class FileComparisons(Comparisons):
             )
         made = rest.pop(attempts[0])
         wanted = " and ".join(paired) if paired else attempts[0]
+        if paired and None in made:
+            lost, other = paired if made[0] is None else paired[::-1]
+            there = f"; the row has {', '.join((other, *rest))} beside its prompt" if rest else ""
+            raise DataError(f"has {other}, but {lost} is missing{there}")
         if not isinstance(made, list) or len(made) < 2 or not all(isinstance(one, str) and one for one in made):
             raise DataError(f"{wanted}: is {made!r}, expected at least two {'texts' if attempts[0] == 'responses' else 'paths'}")
         scores = (1.0, 0.0) if paired else _scores(rest, len(made))
@@ -95,6 +104,12 @@ class FileComparisons(Comparisons):
             rollouts = [Rollout(sample=sample, made=visual, group=number) for visual in visuals]
         subset = str(rest.pop("subset", ""))
         return Comparison(id=row.id, rollouts=tuple(rollouts), scores=scores, aspects=aspects, subset=subset, facts=facts)
+
+
+def _visuals(comparison: Comparison) -> Iterator[Visual]:
+    """All that it shows, each once."""
+    seen = [visual for one in comparison.rollouts for visual in (*one.sample.visuals, one.made) if visual is not None]
+    yield from {id(visual): visual for visual in seen}.values()
 
 
 def _scores(rest: dict[str, Any], count: int) -> tuple[float, ...]:

@@ -45,9 +45,11 @@ def transformers_folder(model: str, key: str = "model") -> Path:
 
 def pretrained(kind: Any, folder: Path, key: str = "model", **options: Any) -> Any:
     """`kind.from_pretrained` of a folder: a tokenizer, a processor, a configuration or a network. Raises ConfigError about `key`."""
+    from safetensors import SafetensorError
+
     try:
         return kind.from_pretrained(folder, local_files_only=True, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ConfigError(f"cannot load {str(folder)!r} as {kind.__name__}: {str(error).splitlines()[0]}", key) from error
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 
-from vlreward.config import locate, parse
-from vlreward.critics.heads.base import Head
-from vlreward.critics.network import Critic, read_card
+from vlreward.config import locate
+from vlreward.critics.network import Critic, read_head
 from vlreward.critics.reading import judgeable
 from vlreward.errors import DataError
 from vlreward.registry import register
@@ -42,7 +41,7 @@ class CriticReward(Reward):
 
     def __post_init__(self):
         self.path = locate(self.path)
-        head = parse(Head, read_card(self.path)["head"])
+        head = read_head(self.path)
         self.scope, self.bounds, self.needs = head.scope, head.bounds, head.needs  # type: ignore[misc]
 
     def load(self, device: str) -> None:

@@ -12,7 +12,7 @@ from vlreward.bench.judged import Judged, pairs_of
 from vlreward.bench.metrics import accuracy, best_of
 from vlreward.bench.ties import accuracy_with_ties
 from vlreward.data.comparisons import Comparisons
-from vlreward.data.source import BadRow
+from vlreward.data.source import BadRow, named
 from vlreward.registry import register
 from vlreward.types import Comparison
 
@@ -33,6 +33,10 @@ class OwnComparisons(Benchmark):
         seen: set[str] = set()
         for found in self.of:
             yield unlike(found, seen)
+
+    @property
+    def place(self) -> str:
+        return named(self.of)
 
     def figures(self, judged: Sequence[Judged]) -> dict[str, Figure]:
         pairs = pairs_of(judged)
