@@ -160,7 +160,7 @@ def test_a_judge_that_breaks_on_some_rollouts_does_not_end_the_run(config_text, 
 
 def test_a_judge_that_breaks_on_everything_leaves_the_weights_alone(config_text, tmp_path):
     text = config_text.replace("Brightness}]", "Brightness, break_above: 0.0}]").replace("beta: 0.01", "beta: 0.0")
-    folder = run(text, tmp_path)
+    folder = run(text, tmp_path, ("eval=",))
     assert all(row["skipped"] == 1 and row["broken"] == 12 for row in folder.read("metrics.jsonl"))
     saved = weights(folder)
     assert all(saved[key].abs().max() == 0 for key in saved if "lora_B" in key)

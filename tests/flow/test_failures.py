@@ -11,6 +11,7 @@ from gaussian import collected_from, gaussian_velocity, table_of
 
 from vlreward.advantages.group import GroupAdvantage
 from vlreward.config import load
+from vlreward.errors import ConfigError
 from vlreward.flow.config import Align
 from vlreward.flow.kernels.flow_sde import FlowSde
 from vlreward.flow.objectives.crd import Crd
@@ -50,6 +51,16 @@ def test_an_epoch_in_which_every_judgement_failed_leaves_all_policies_bit_equal(
     assert any(weight.abs().max() > 0 for key, weight in after[0].items() if "lora_B" in key)
     for later in after[1:]:
         assert all(torch.equal(weight, after[0][key]) for key, weight in later.items())
+
+
+def test_a_judge_that_judges_nothing_held_out_ends_the_run_before_anything_is_learned(config_text, tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        config_text.replace("{kind: tests/flow/brightness.py:Brightness}", REFUSES.replace("'', nan, exception, hang", "exception"))
+    )
+    config, _ = load(path, [], Align)
+    with pytest.raises(ConfigError, match=r"rewards\.0: the judge of .* broke on all of \d+ rollouts"):
+        train(config)
 
 
 @pytest.mark.parametrize(("score", "error"), [(float("nan"), None), (float("nan"), "it broke")])

@@ -3,7 +3,7 @@ import torch
 
 from vlreward.config import resolved
 from vlreward.errors import ConfigError
-from vlreward.rewards.composite import Composite
+from vlreward.rewards.composite import Composite, require_judged
 
 FORMAT = {"kind": "answer_format"}
 RIGHT = {"kind": "exact_match"}
@@ -159,3 +159,11 @@ def test_steps_keep_their_rewards_through_a_product_and_lose_a_share_of_them_thr
     assert [segment.reward for segment in product] == [1, 0, 1, 0]
     gated = scores([{"kind": "soft_gate", "when": FORMAT, "then": steps, "at_least": 0.0}], [row]).outputs["soft_gate"].segments[0]
     assert [segment.reward for segment in gated] == [0.5, 0]
+
+
+def test_a_judge_that_broke_on_all_rollouts_is_refused_and_one_that_only_watches_is_not(rollout):
+    broken, good = rollout("<answer>red</answer>", answer=""), rollout("<answer>red</answer>", answer="red")
+    require_judged(scores([FORMAT, RIGHT], [broken, good]))
+    require_judged(scores([FORMAT, RIGHT | {"weight": 0.0}], [broken, broken]))
+    with pytest.raises(ConfigError, match=r"rewards\.1: the judge of 'exact_match' broke on all of 2 rollouts: .*target\.answer"):
+        require_judged(scores([FORMAT, RIGHT], [broken, broken]))

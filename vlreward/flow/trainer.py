@@ -23,7 +23,7 @@ from vlreward.flow.policies import Policies
 from vlreward.flow.processes import Processes
 from vlreward.flow.rollout import Velocity
 from vlreward.pieces import saved_whole, whole
-from vlreward.rewards.composite import Composite
+from vlreward.rewards.composite import Composite, require_judged
 from vlreward.rewards.judges import Judges
 from vlreward.run import Progress, RunFolder, meet, seed_everything
 from vlreward.statistics import gains
@@ -275,6 +275,8 @@ class Trainer:
             rollouts, table = self.processes.collect_first(rollouts, ahead.table(rollouts, rollouts), block.batch)
         if self.processes.rank:
             return {}
+        if phase == "before":
+            require_judged(table)
         if not quiet:
             self.folder.rows("held_out.jsonl", evaluate.recipe(self.held_out, block.seed))
             known = {row["id"] for row in self.folder.read("rollouts.jsonl") if row["phase"] == phase}

@@ -109,6 +109,14 @@ class Composite:
         return RewardTable(names=self.names, weights=weights, scores=torch.stack([c.cpu() for c in columns], 1), outputs=outputs)
 
 
+def require_judged(table: RewardTable, key: str = "rewards") -> None:
+    """Raises ConfigError where a term that weighs broke on every rollout: a judge that never judged is set up wrong."""
+    for place, (name, weight) in enumerate(zip(table.names, table.weights.tolist(), strict=True)):
+        errors = table.outputs[name].errors
+        if weight and errors and all(errors):
+            raise ConfigError(f"the judge of {name!r} broke on all of {len(errors)} rollouts: {errors[0]}", f"{key}.{place}")
+
+
 @register("gate")
 @dataclass(kw_only=True)
 class Gate(Reward):

@@ -15,6 +15,7 @@ from accelerate import PartialState
 from vlreward.errors import ConfigError
 from vlreward.models.folders import adapted_folders, freeze_vision
 from vlreward.pieces import whole
+from vlreward.rewards.composite import require_judged
 from vlreward.run import Progress, RunFolder, meet, quiet, seed_everything, world
 from vlreward.statistics import gains
 from vlreward.types import RewardTable, Rollout
@@ -85,7 +86,7 @@ class Sitting:
     """One process's work on a run: the open folder, the policy, and its held-out evaluations. A context manager that keeps the status."""
 
     def __init__(self, config: TrainVLM | TrainPairs, command: str, resume: bool, fresh: bool):
-        self.config, self.device = config, device(config)
+        self.config, self.device, self.judging = config, device(config), False
         if world() > 1:
             PartialState(cpu=self.device == "cpu")
             if self.device == "cuda":
@@ -125,6 +126,9 @@ class Sitting:
         memory = copy.deepcopy(self.config.rewards.memory)
         table = self.config.rewards(rollouts, self.device)
         self.config.rewards.recall(memory)
+        if not self.judging:
+            require_judged(table)
+            self.judging = True
         if not quiet:
             known = {row["id"] for row in self.folder.read("rollouts.jsonl") if row["phase"] == phase}
             fresh = [i for i, rollout in enumerate(rollouts) if rollout.sample.id not in known]

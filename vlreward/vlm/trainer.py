@@ -46,6 +46,7 @@ from vlreward.models import blocks
 from vlreward.models.folders import LANGUAGE
 from vlreward.models.prompts import Prompt, messages, read
 from vlreward.models.shared_prefix import unsuitable
+from vlreward.rewards.composite import require_judged
 from vlreward.rewards.judges import Judges
 from vlreward.run import RunFolder
 from vlreward.types import RewardTable, Sample
@@ -75,6 +76,7 @@ class VLGRPOTrainer(GRPOTrainer):
         self, config: TrainVLM, folder: RunFolder, policy: Any, processor: Any, samples: Sequence[Sample], legs: Sequence[Leg] = ()
     ):
         self.config, self.folder, self.samples = config, folder, samples
+        self.judging = False
         self.legs = legs or [Leg(rows=range(len(samples)), rewards=config.rewards)]
         self.figures: dict[str, float] = {}
         self.batches = 0
@@ -298,6 +300,9 @@ class VLGRPOTrainer(GRPOTrainer):
         self.table = self.judged_later()
         tables = gather_object([self.table])
         table = self.judged = RewardTable.joined(tables, [(t, row) for t, part in enumerate(tables) for row in range(len(part.scores))])
+        if not self.judging:
+            require_judged(table)
+            self.judging = True
         self.group_B = torch.tensor(gather_object([rollout.group for rollout in self.rollouts]), dtype=torch.int64)
         self.figures |= {f"reward/{name}": table.scores[:, column].nanmean().item() for column, name in enumerate(table.names)}
         self.figures |= {
