@@ -27,6 +27,7 @@ def test_severities_of_known_kinds_add_up_and_the_right_picture_is_the_samples(t
     [found] = list(benchmark(tmp_path, [row(tmp_path, "chart", [*faults, {"type": "style_error"}])]))
     assert isinstance(found, Comparison) and found.scores == (-4.0,), "a chart has no shape_error, and a fault without severity counts 0"
     [rollout] = found.rollouts
+    assert [fault["type"] for fault in rollout.sample.target["faults"]] == ["text_error", "data_error", "style_error"]
     assert rollout.sample.visuals[0].origin.endswith("0.png") and rollout.made is not None and rollout.made.origin.endswith("1.png")
 
 
@@ -40,6 +41,17 @@ def test_worse_pictures_that_score_lower_correlate_with_1_in_each_category(tmp_p
     figures = {name: figure.value() for name, figure in found.figures(judged).items()}
     assert figures["chart severity"] == pytest.approx(1) == figures["table severity"] and 0 < figures["severity"] < 1
     assert "svg severity" not in figures
+
+
+def test_lists_that_were_matched_give_a_hard_and_a_soft_f1_over_all_pictures(tmp_path):
+    found = benchmark(tmp_path, [row(tmp_path, "chart", []), row(tmp_path, "svg", [])])
+    names = ("matched", "partly", "surplus", "missed")
+    parts = [dict(zip(names, ((value,) for value in values), strict=True)) for values in ((2.0, 1.0, 1.0, 0.0), (0.0, 0.0, 0.0, 2.0))]
+    items = [Item.of(one) for one in found if isinstance(one, Comparison)]
+    judged = [Judged(item=item, scores=(1.0,), parts=some) for item, some in zip(items, parts, strict=True)]
+    figures = {name: figure.value() for name, figure in found.figures(judged).items()}
+    assert figures["hard f1"] == pytest.approx(4 / (4 + 1 + 2)) and figures["soft f1"] == pytest.approx(5 / (5 + 1 + 2))
+    assert "hard f1" not in found.figures([Judged(item=items[0], scores=(1.0,))])
 
 
 @pytest.mark.parametrize(

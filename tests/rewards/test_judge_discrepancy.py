@@ -7,6 +7,7 @@ from judges import Says, always
 
 from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
+from vlreward.rewards.fault_matching import PARTS
 from vlreward.rewards.judge_discrepancy import JudgeDiscrepancy
 from vlreward.sandbox.wall import check
 
@@ -37,6 +38,40 @@ def test_an_unreadable_list_is_no_reward_at_all(rollout, white, said):
 def test_without_a_reference_or_something_made_it_is_nan(rollout, white):
     output = JudgeDiscrepancy(judge=Says()).score([rollout(None, made=white), rollout("a", visuals=[white]), rollout("a")])
     assert output.scores.isnan().all() and output.errors == [None] * 3
+
+
+FOUND = [{"type": "data_error", "severity": 2, "description": f"bar {number}"} for number in range(2)]
+
+
+def matched(*matches):
+    return json.dumps({"matches": [{"listed": a, "known": b, "level": level} for a, b, level in matches]})
+
+
+def held(rollout, white, said, listed=3, known=FOUND):
+    """What comes of a list of that many faults when the matcher says so; its questions."""
+    matcher = Says(say=always(said))
+    row = rollout(None, made=Picture(white.pil.copy()), visuals=[white], **({} if known is None else {"faults": known}))
+    return JudgeDiscrepancy(judge=Says(say=always(faults(*[1] * listed))), matcher=matcher).score([row]), matcher.asked
+
+
+def test_a_list_is_held_against_what_people_found(rollout, white):
+    output, asked = held(rollout, white, matched((2, 0, "yes"), (0, 1, "partial")))
+    assert {name: output.parts[name].item() for name in PARTS} == {"matched": 1, "partly": 1, "surplus": 1, "missed": 0}
+    assert output.scores.item() == pytest.approx(2 - 3 / 50), "the score does not hang on the matcher"
+    assert "1. type: data_error; severity: 2; description: bar 1" in asked[0] and "2. category: data; severity: 1" in asked[0]
+
+
+def test_an_empty_list_needs_no_matcher_and_a_row_without_peoples_list_no_parts(rollout, white):
+    output, asked = held(rollout, white, "", listed=0)
+    assert [output.parts[name].item() for name in PARTS] == [0, 0, 0, 2] and not asked
+    output, asked = held(rollout, white, "", known=None)
+    assert output.parts["matched"].isnan().all() and output.scores.isfinite().all() and not asked
+
+
+@pytest.mark.parametrize("said", ["none", matched((0, 0, "yes"), (0, 1, "yes")), matched((3, 0, "yes")), matched((0, 0, "maybe"))])
+def test_an_unreadable_match_breaks_the_row(rollout, white, said):
+    output, asked = held(rollout, white, said)
+    assert output.scores.isnan().all() and "cannot be read" in str(output.errors[0]) and len(asked) == 2
 
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10"><rect x="1" y="1" width="5" height="5" fill="{}"/></svg>'

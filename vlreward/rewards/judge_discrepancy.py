@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vlreward.critics.parsing import severities
+from vlreward.critics.parsing import entry, severities
 from vlreward.data.media import Clip, Picture
 from vlreward.errors import DataError, RewardError
-from vlreward.models.judge import Turn
+from vlreward.models.judge import Judge, Turn
 from vlreward.registry import register
 from vlreward.rewards.base import explain
 from vlreward.rewards.drawn import read_source
-from vlreward.rewards.judge_base import Judging, column, decode, noted
+from vlreward.rewards.fault_matching import PARTS, Faults, counts, known_faults, matches, question
+from vlreward.rewards.judge_base import Judging, Vote, column, decode, noted
 from vlreward.sandbox.pool import Drawing, Kind, shared
 from vlreward.types import RewardOutput, Rollout
 
@@ -31,7 +32,8 @@ class JudgeDiscrepancy(Judging):
     picture that `target.code` or `target.svg` draws, else the sample's; without it what was made, and the sample's first picture. A
     script that fails or leaves the page empty scores 0 and is not shown to the judge. NaN where there is no reference. The list is the
     note, from which `eval.choose: {kind: verify_retry}` asks for a revision. An unreadable list is asked for once more and then breaks
-    the row: a judge's failure is no faultless picture, and no bad one either.
+    the row: a judge's failure is no faultless picture, and no bad one either. With `matcher`, another judge that reads, the list is held
+    against people's, `target.faults`, and the parts say how many were `matched`, only hinted at (`partly`), `surplus` and `missed`.
 
     Source: Visual-ERM, arXiv 2603.13224: faults in rendered space with severities 1 to 3, 1 + clip(1 - sum / 50), 0 where rendering
     fails. Its own code counts an unreadable list as 25 of 50, and in its variant for tables as 4, which beats an honest list of three.
@@ -43,6 +45,12 @@ class JudgeDiscrepancy(Judging):
     places = ("reference", "attempt")
     offered = ()
     draws: Literal["code", "svg"] | None = None
+    matcher: Judge | None = None
+    """Who says which listed faults are those of `target.faults` (of the `vc_reward_bench`); the score does not hang on it."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.waits = self.judge.waits or (self.matcher is not None and self.matcher.waits)  # type: ignore[misc]
 
     def load(self, device: str) -> None:
         super().load(device)
@@ -51,6 +59,8 @@ class JudgeDiscrepancy(Judging):
 
     def stop(self) -> None:
         super().stop()
+        if self.matcher:
+            self.matcher.stop()
         if self.draws:
             shared().stop()
 
@@ -58,6 +68,7 @@ class JudgeDiscrepancy(Judging):
         output = RewardOutput(scores=column(len(rollouts)), parts={"severity": column(len(rollouts))})
         drawings = self.drawn(rollouts)
         questions: dict[int, Sequence[Turn]] = {}
+        listed: dict[int, Faults] = {}
         for row, rollout in enumerate(rollouts):
             try:
                 pictures = self.pictures(rollout, drawings)
@@ -77,7 +88,34 @@ class JudgeDiscrepancy(Judging):
             output.scores[row] = 1 + min(max(1 - total / MOST, 0.0), 1.0)
             output.parts["severity"][row] = total
             output.notes[row] = noted(votes[-1].text)
+            listed[row] = entry(votes[-1].text, "errors")
+        self.match(rollouts, output, listed)
         return output
+
+    def match(self, rollouts: Sequence[Rollout], output: RewardOutput, listed: dict[int, Faults]) -> None:
+        """Hold each row's list against people's, where there is a matcher and the row has one."""
+        if self.matcher is None:
+            return
+        output.parts |= {name: column(len(rollouts)) for name in PARTS}
+        pairs: dict[tuple[int, int], list[tuple[int, Faults]]] = {}
+        for row, faults in listed.items():
+            try:
+                known = known_faults(rollouts[row].sample.target)
+            except DataError as error:
+                output.errors[row] = explain(error)
+                continue
+            if known is not None:
+                pairs.setdefault((len(faults), len(known)), []).append((row, known))
+        for (count, wanted), rows in pairs.items():
+            asked = [self.shown(question(listed[row], known)) for row, known in rows if count and wanted]
+            votes = self.ask(asked, lambda answer, a=count, b=wanted: matches(answer.text, a, b), who=self.matcher)
+            for place, (row, _) in enumerate(rows):
+                found = votes[place] if votes else [Vote(counts(0, 0, count, wanted), "")]
+                if isinstance(found, RewardError):
+                    output.errors[row], output.scores[row] = str(found), float("nan")
+                    continue
+                for name in PARTS:
+                    output.parts[name][row] = sum(vote.value[name] for vote in found) / len(found)
 
     bounds = (0.0, 2.0)
 

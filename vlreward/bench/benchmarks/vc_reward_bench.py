@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from vlreward.bench.base import Benchmark, get, made
 from vlreward.bench.correlation import kendall, pearson
-from vlreward.bench.figures import Figure
+from vlreward.bench.figures import Counted, Figure
 from vlreward.bench.judged import Judged
 from vlreward.bench.reading import Row
 from vlreward.errors import DataError
 from vlreward.registry import register
+from vlreward.rewards.fault_matching import PARTS
 from vlreward.types import Comparison
 
 FAULTS = {
@@ -30,8 +31,9 @@ class VCRewardBench(Benchmark):
 
     `severity` over all pictures (and `chart severity`, `table severity`, `svg severity`), where a picture's severity is the sum over its
     faults, 1 to 3 each; a fault without one counts 0, one of a kind that its category does not know is left out, as published. Scores of
-    `judge_discrepancy` fall with the listed severities in a straight line down to 50. The published F1 of listed faults against people's,
-    which another language model matches, is not computed.
+    `judge_discrepancy` fall with the listed severities in a straight line down to 50. With a `matcher` in it, which is a language model as
+    in the benchmark, `hard f1` and `soft f1` of its lists against people's over all pictures: a fault that is only hinted at is neither
+    right nor wrong in the hard one, and half right in the soft one.
 
     Fields of `VC-RewardBench.jsonl`: `gt_img_path, pred_img_path, category` (chart, table or svg), `human_errors [{type, severity,
     description}]`, `id?`.
@@ -51,17 +53,28 @@ class VCRewardBench(Benchmark):
         if not isinstance(faults, list) or not all(isinstance(fault, dict) for fault in faults):
             raise DataError("human_errors is no list of faults")
         wanted, drawn = (self.visual(get(row, name, object), name) for name in ("gt_img_path", "pred_img_path"))
-        severity = sum(_severity(fault.get("severity")) for fault in faults if fault.get("type") in FAULTS[category])
         name = str(row.get("id", place))
-        rollouts = made(name, "Make a picture that looks like the given one.", [drawn], wanted)
-        return Comparison(id=name, rollouts=rollouts, scores=(-severity,), subset=category)
+        known = [fault for fault in faults if fault.get("type") in FAULTS[category]]
+        target = {"faults": known}
+        rollouts = made(name, "Make a picture that looks like the given one.", [drawn], wanted, target)
+        return Comparison(id=name, rollouts=rollouts, scores=(-sum(_severity(fault.get("severity")) for fault in known),), subset=category)
 
     def figures(self, judged: Sequence[Judged]) -> dict[str, Figure]:
         found: dict[str, Figure] = {"severity": pearson(judged)}
         for category in FAULTS:
             known = [one for one in judged if one.item.subset == category]
             found |= {f"{category} severity": pearson(known)} if known else {}
+        matched = [one for one in judged if set(PARTS) <= one.parts.keys()]
+        found |= {"hard f1": _f1(matched, 0.0), "soft f1": _f1(matched, 0.5)} if matched else {}
         return found | {"kendall b": kendall(judged, "b")}
+
+
+def _f1(judged: Sequence[Judged], hinted: float) -> Counted:
+    """F1 of listed faults over all pictures, where one that is only hinted at counts as so much of a right one."""
+    rows = [{name: one.parts[name][0] for name in PARTS} for one in judged]
+    right = [row["matched"] + hinted * row["partly"] for row in rows]
+    whole = [2 * good + row["surplus"] + row["missed"] for good, row in zip(right, rows, strict=True)]
+    return Counted(units=[one.item.id for one in judged], won=[2 * good for good in right], of=whole)
 
 
 def _severity(value: object) -> float:
