@@ -7,7 +7,7 @@ from vlreward.data.media import Picture
 from vlreward.models.shape_detector import ShapeDetector
 from vlreward.tiny.charts import KINDS, chart
 from vlreward.tiny.motion import motion
-from vlreward.tiny.scene import COLORS, PAPER, crowd, scene
+from vlreward.tiny.scene import COLORS, PAPER, crowd, relation_holds, scene
 from vlreward.tiny.tasks import HOLDOUT, TASKS, TinySource, make
 from vlreward.types import Sample
 
@@ -91,3 +91,13 @@ def test_charts_show_their_table_and_know_the_answer():
         assert max(rows, key=lambda label: int(rows[label])) == view.question[1]
     assert kinds == set(KINDS)
     assert chart(random.Random(0)).picture().size == (320, 240)
+
+
+def test_a_report_knows_how_it_is_told_and_what_follows():
+    for seed in range(20):
+        target = make("reports", seed).target
+        for sentence, label, box in zip(target["reasoning"], target["labels"], target["boxes"], strict=True):
+            assert sentence == f" {label} [{', '.join(str(round(value)) for value in box)}]."
+        first, second = target["labels"]
+        relation = target["answer"].removeprefix(f" {first} ").removesuffix(f" {second}.")
+        assert relation_holds(relation.strip(), *target["boxes"])

@@ -12,8 +12,8 @@ from vlreward.data.comparisons import Comparisons
 from vlreward.data.media import Picture
 from vlreward.errors import ConfigError
 from vlreward.registry import register
-from vlreward.tiny.scene import COLORS, LARGE, RELATIONS, SHAPES, SMALL, Thing, draw, placed, relation_holds, scene, two
-from vlreward.tiny.tasks import HOLDOUT, SIDE, seen
+from vlreward.tiny.scene import COLORS, LARGE, SHAPES, SMALL, Thing, draw, placed, scene, two
+from vlreward.tiny.tasks import HOLDOUT, SIDE, in_place, seen, stands, told
 from vlreward.types import Comparison, Rollout, Sample
 
 TURNED = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
@@ -78,20 +78,21 @@ class TinyComparisons(Comparisons):
 def reports(rng: random.Random, source: TinyComparisons, name: str) -> Comparison:
     """Answers with different numbers of mistakes, or equally many."""
     view = two(rng)
-    sample = Sample(id=name, prompt="What is there?", visuals=(Picture(view.picture(SIDE)),), target=seen(view.things))
+    known = seen(view.things) | told(view.things)
+    sample = Sample(id=name, prompt="What is there?", visuals=(Picture(view.picture(SIDE)),), target=known)
     counts = _counts(rng, source)
-    told = [_told(rng, view.things, rng.sample(range(5), count), source.places) for count in counts]
-    padding = [rng.randint(0, MOST_PADDING) for _ in told]
-    texts = ["".join(sentence for sentence, _ in sentences) + PADDING * more for (sentences, _), more in zip(told, padding, strict=True)]
+    found = [_told(rng, view.things, rng.sample(range(5), count), source.places) for count in counts]
+    padding = [rng.randint(0, MOST_PADDING) for _ in found]
+    texts = ["".join(sentence for sentence, _ in sentences) + PADDING * more for (sentences, _), more in zip(found, padding, strict=True)]
     scores = truth = tuple(1 - count / MISTAKES["reports"] for count in counts)
     facts: dict[str, Any] = {
         "truth": truth,
-        "steps": [_labels(sentences, more) for (sentences, _), more in zip(told, padding, strict=True)],
+        "steps": [_labels(sentences, more) for (sentences, _), more in zip(found, padding, strict=True)],
     }
     if rng.random() < source.length_bias and len(set(map(len, texts))) > 1:
         scores = tuple(float(len(text) == max(map(len, texts))) for text in texts)
         facts["biased"] = True
-    aspects = {aspect: tuple(found[aspect] for _, found in told) for aspect in ("colors", "shapes", "relation")}
+    aspects = {aspect: tuple(right[aspect] for _, right in found) for aspect in ("colors", "shapes", "relation")}
     rollouts = tuple(Rollout(sample=sample, text=text) for text in texts)
     return Comparison(id=name, rollouts=rollouts, scores=scores, aspects=aspects, facts=facts)
 
@@ -123,7 +124,7 @@ def policies(rng: random.Random, source: TinyComparisons, name: str) -> Comparis
 def habit(rng: random.Random, things: Sequence[Thing], policy: str) -> str:
     """What a policy of HABITS says of two things; the order of the two sentences that name them, and the padding, differ each time."""
     shown = list(things)
-    relation = _stands(*shown)
+    relation = stands(*shown)
     if policy == "turned":
         relation = TURNED[relation]
     if policy == "recolored":
@@ -162,7 +163,7 @@ def _told(
     for i, thing in enumerate(things):
         thing = replace(thing, color=colors[i]) if i in wrong else thing
         shown.append(replace(thing, shape=shapes[i]) if i + 2 in wrong else thing)
-    relation = _stands(*things)
+    relation = stands(*things)
     relation = TURNED[relation] if 4 in wrong else relation
     sentences = [(_named(thing, places), not {i, i + 2} & set(wrong)) for i, thing in enumerate(shown)]
     sentences.append((f" {shown[0].label} {relation} {shown[1].label}.", 4 not in wrong))
@@ -203,12 +204,5 @@ def _drawn(
     return placed(rng, kinds, (SMALL, LARGE), relation), found
 
 
-def _stands(first: Thing, second: Thing) -> str:
-    """How the first thing stands to the second."""
-    return next(relation for relation in RELATIONS if relation_holds(relation, first.box(1, 1), second.box(1, 1)))
-
-
 def _named(thing: Thing, places: bool) -> str:
-    if not places:
-        return f" {thing.label}."
-    return f" {thing.label} [{', '.join(str(round(value)) for value in thing.box(SIDE, SIDE))}]."
+    return in_place(thing) if places else f" {thing.label}."

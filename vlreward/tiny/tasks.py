@@ -162,10 +162,11 @@ def spans(rng: random.Random) -> Sample:
 
 
 def reports(rng: random.Random) -> Sample:
-    """Two things to be told of, from left to right. target: objects (label, color, box), evidence and boxes, labels, size."""
+    """Two things to be told of, from left to right. target: objects (label, color, box), evidence and boxes, labels, size; reasoning and
+    answer (see `told`)."""
     view = two(rng)
     target = seen(view.things)
-    return _sample("What is there?", view.picture(SIDE), target | {"evidence": target["boxes"]})
+    return _sample("What is there?", view.picture(SIDE), target | told(view.things) | {"evidence": target["boxes"]})
 
 
 def ordering(rng: random.Random) -> Sample:
@@ -184,6 +185,22 @@ def seen(things: Sequence[Thing]) -> dict[str, Any]:
     boxes = [thing.box(SIDE, SIDE) for thing in things]
     objects = [{"label": thing.shape, "color": thing.color, "box": box} for thing, box in zip(things, boxes, strict=True)]
     return {"objects": objects, "boxes": boxes, "labels": [thing.label for thing in things], "size": [SIDE, SIDE]}
+
+
+def told(things: Sequence[Thing]) -> dict[str, Any]:
+    """How two things are told of, as the tiny policies write it: reasoning (each with its place) and answer (how they stand)."""
+    first, second = things
+    return {"reasoning": [in_place(thing) for thing in things], "answer": f" {first.label} {stands(first, second)} {second.label}."}
+
+
+def in_place(thing: Thing) -> str:
+    """A thing with its box in pixels, as a sentence."""
+    return f" {thing.label} [{', '.join(str(round(value)) for value in thing.box(SIDE, SIDE))}]."
+
+
+def stands(first: Thing, second: Thing) -> str:
+    """How the first thing stands to the second."""
+    return next(relation for relation in RELATIONS if relation_holds(relation, first.box(1, 1), second.box(1, 1)))
 
 
 _ALL = (
