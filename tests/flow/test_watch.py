@@ -29,6 +29,12 @@ def test_a_run_says_what_its_epochs_are_made_of_and_when_a_ratio_is_one(config_t
     assert "1 update, on-policy (every ratio is 1, and so it should be)" in said(capsys, config_text, tmp_path, "optim.updates=1")
 
 
+def test_where_there_is_no_ratio_none_is_spoken_of(config_text, tmp_path, capsys):
+    err = said(capsys, config_text, tmp_path, "objective={kind: nft}", "sampler={kernel: ode, steps: 4}", "optim.updates=1")
+    assert "self-check: no ratio to check" in err
+    assert "1 update; 1 updates in all" in err
+
+
 def test_the_memory_estimate_counts_each_part_once(config_text, tmp_path, capsys):
     err = said(capsys, config_text, tmp_path)
     line = next(line for line in err.splitlines() if line.startswith("memory: "))

@@ -120,14 +120,14 @@ def self_check(bind: Bind, collected: Collected) -> str:
 
 
 def geometry(group: Group, optim: Optim, plan: Plan) -> str:
-    """One line on what an epoch is made of, and in which of its updates a ratio may differ from 1."""
+    """One line on what an epoch is made of, and, where transitions are learned from, in which of its updates a ratio may differ from 1."""
     rollouts = group.groups * group.size
     sampled = f"{group.groups} groups of {group.size} = {rollouts} rollouts in {rollouts // group.micro_batch} micro-batches"
     steps = f"{plan.steps} denoising steps, {plan.trained} trained steps a rollout"
-    updates, policy = "1 update", "on-policy (every ratio is 1, and so it should be)"
+    updates, policy = "1 update", ", on-policy (every ratio is 1, and so it should be)"
     if optim.updates > 1:
-        updates, policy = f"{optim.updates} updates", "the first on-policy (every ratio is 1), the later ones off-policy"
-    return f"an epoch: {sampled}, {steps}, {updates}, {policy}; {optim.epochs * optim.updates} updates in all"
+        updates, policy = f"{optim.updates} updates", ", the first on-policy (every ratio is 1), the later ones off-policy"
+    return f"an epoch: {sampled}, {steps}, {updates}{policy if plan.train else ''}; {optim.epochs * optim.updates} updates in all"
 
 
 def memory(networks: Iterable[nn.Module], trained: Sequence[nn.Parameter], policies: int, activations: int, kept: int) -> str:
