@@ -121,6 +121,14 @@ def test_a_file_without_rows_is_refused(project, capsys):
     assert "rows.jsonl: has no rows" in capsys.readouterr().err
 
 
+def test_a_gpu_that_is_not_there_is_told_before_any_model_is_read(project, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["score", "c.yaml", "device=cuda"]) == 2
+    assert "device: is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'" in capsys.readouterr().err
+    assert main(["score", "c.yaml", "device=gpu"]) == 2
+    assert "expected one of 'auto', 'cpu', 'cuda'" in capsys.readouterr().err
+
+
 def test_a_model_that_is_not_there_is_told_with_file_and_key(project, capsys):
     text = (project / "c.yaml").read_text()
     (project / "c.yaml").write_text(text[: text.index("rewards:")] + "rewards: [{kind: clip_score, model: no/such}]\n")

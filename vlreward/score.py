@@ -18,7 +18,7 @@ from vlreward.data.source import BadRow, Source, named
 from vlreward.errors import DataError, blaming
 from vlreward.report.build import write_report
 from vlreward.rewards.composite import Composite
-from vlreward.run import Progress, Run, RunFolder
+from vlreward.run import Device, Progress, Run, RunFolder, device_of
 from vlreward.statistics import interval, share
 from vlreward.types import Rollout, Sample
 
@@ -44,7 +44,7 @@ class Score:
     rewards: Composite
     keep: Keep | None = None
     batch: Count = 32
-    device: str = "cpu"
+    device: Device = "auto"
     shown: Count = 200
     """Rows whose pictures are stored for the report."""
 
@@ -59,7 +59,7 @@ def main(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
     folder = RunFolder.open(config.run, "score", config, resume=resume, fresh=fresh)
     with folder.working():
         with blaming(path):
-            config.rewards.load(config.device)
+            config.rewards.load(device_of(config.device))
         scored = _all(rows, config, folder)
         summary = summarize(scored, config.rewards.names) | {"seconds": round(time.monotonic() - started, 1)}
         summary["kept"] = _keep(scored, config.keep, folder)
@@ -96,7 +96,7 @@ def _score(batch: list[Sample | BadRow], config: Score, folder: RunFolder, befor
     rollouts = [Rollout(sample=sample, text=sample.target.get("response")) for sample in samples]
     if rollouts:
         with torch.no_grad():
-            table = config.rewards(rollouts, config.device)
+            table = config.rewards(rollouts, device_of(config.device))
         shown = range(min(len(rollouts), max(0, config.shown - before)))
         folder.rollouts("score", 0, rollouts, table, shown)
         total = table.total.tolist()

@@ -18,7 +18,7 @@ from vlreward.config import Count, fingerprint
 from vlreward.data.source import BadRow
 from vlreward.errors import ConfigError, DataError, under
 from vlreward.rewards.base import Reward
-from vlreward.run import Run, RunFolder
+from vlreward.run import Device, Run, RunFolder, device_of
 from vlreward.types import Comparison
 
 LOOKED_AT = 8
@@ -40,7 +40,7 @@ class Bench:
     """Judge with critics that know nothing beside the given ones: random, constant, longer, larger file."""
     batch: Count = 32
     """Attempts judged at a time."""
-    device: str = "cpu"
+    device: Device = "auto"
     limit: Count | None = None
     """Items of each benchmark, at even distances; all by default."""
 
@@ -93,11 +93,11 @@ def _judge_all(config: Bench, contents: Sequence[Content], folder: RunFolder, st
     baselines = [Critic(name=name, reward=cls(), baseline=True) for name, cls in BASELINES.items()] if config.baselines else []
     critics = [*(Critic(name=name, reward=reward) for name, reward in config.critics.items()), *baselines]
     marks = {(b.name, c.name): f"{fingerprint(b)}/{c.mark}" for b in config.asked for c in critics}
-    judgements = Judgements.of(folder, marks)
+    judgements, device = Judgements.of(folder, marks), device_of(config.device)
     for critic in critics:
         for benchmark, content in zip(config.asked, contents, strict=True):
             ids = {item.id for item in content.items}
-            judge(critic, benchmark, ids, judgements, config.batch, config.device, marks[benchmark.name, critic.name])
+            judge(critic, benchmark, ids, judgements, config.batch, device, marks[benchmark.name, critic.name])
     found = {
         benchmark.name: _figures(benchmark, content, critics, judgements, config.run.seed)
         for benchmark, content in zip(config.asked, contents, strict=True)

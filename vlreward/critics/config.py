@@ -13,7 +13,7 @@ from vlreward.critics.losses.bradley_terry import BradleyTerry
 from vlreward.data.comparisons import Comparisons
 from vlreward.errors import ConfigError, under
 from vlreward.models.prompts import Clips
-from vlreward.run import Run
+from vlreward.run import Device, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class TrainCritic:
     eval: CriticEvaluation | None = None
     control: Literal["none", "shuffle_scores"] = "none"
     """`shuffle_scores` hands the scores to the wrong attempts: a run that must not learn."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
 
     def __post_init__(self):
         if self.batch % (self.micro_batch or 1):

@@ -17,7 +17,7 @@ from vlreward.critics.network import CARD, HEAD, Critic, adapt, read_card
 from vlreward.critics.trainer import Trainer
 from vlreward.errors import ConfigError, DataError
 from vlreward.models.folders import fill, freeze_vision, load_weights, model_folder, trainable_model
-from vlreward.run import Progress, RunFolder, quiet, seed_everything
+from vlreward.run import Progress, RunFolder, device_of, quiet, seed_everything
 from vlreward.run.launch import Launch
 from vlreward.statistics import gains
 from vlreward.types import Comparison, RewardOutput, RewardTable
@@ -113,7 +113,7 @@ def measurable(config: TrainCritic) -> list[Comparison]:
 
 def launched(config: TrainCritic) -> Launch:
     """The processes of this run. Raises ConfigError for a launch that lays the critic in pieces."""
-    launch = Launch(device_of(config))
+    launch = Launch(device(config))
     if launch.kind in DIVIDING:
         problem = f"is {launch.kind}, and train-critic keeps a whole critic in each process; use configs/accelerate/ddp.yaml"
         raise ConfigError(problem, "distributed_type")
@@ -127,12 +127,9 @@ def check(config: TrainCritic, count: int) -> None:
         raise ConfigError(f"is {size}, the comparisons that all {count} processes read together; expected at least {count}", key)
 
 
-def device_of(config: TrainCritic) -> str:
+def device(config: TrainCritic) -> str:
     """'cpu' or 'cuda'. Raises ConfigError where the configuration asks for what is not there."""
-    found = "cuda" if torch.cuda.is_available() else "cpu"
-    if config.device == "cuda" and found == "cpu":
-        raise ConfigError("is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'", "device")
-    chosen = found if config.device == "auto" else config.device
+    chosen = device_of(config.device)
     if config.critic.bf16 and chosen == "cpu":
         raise ConfigError("is true, which needs CUDA, but the run is on the CPU; remove it", "critic.bf16")
     return chosen

@@ -17,7 +17,7 @@ from vlreward.flow.steer.base import Steer
 from vlreward.flow.stop import Stop
 from vlreward.rewards.composite import Composite, Term
 from vlreward.rewards.given import SampleNumber
-from vlreward.run import Run
+from vlreward.run import Device, Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ class Align:
     """A reward that judges one micro-batch for longer counts as broken on it, and on later ones for as long as it hangs."""
     save_every: Count = 5
     """Epochs between checkpoints."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
 
     def __post_init__(self):
         kernel = self.sampler.kernel

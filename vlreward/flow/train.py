@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from vlreward.errors import ConfigError
 from vlreward.flow.config import Align
 from vlreward.flow.given import singly
@@ -16,7 +14,7 @@ from vlreward.flow.processes import Processes
 from vlreward.flow.steered import ready, steered
 from vlreward.flow.trainer import Trainer
 from vlreward.rewards.composite import Composite
-from vlreward.run import RunFolder, quiet
+from vlreward.run import RunFolder, device_of, quiet
 from vlreward.statistics import gains
 
 
@@ -48,12 +46,9 @@ def train(config: Align, resume: bool = False, fresh: bool = False) -> RunFolder
 @contextlib.contextmanager
 def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[Trainer]:
     """A trainer in its run folder, whose status says how it ended."""
-    device = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'", "device")
     if command == "align" and config.eval and config.eval.steer:
         raise ConfigError("is for `vlreward eval`; a training is measured on plain pictures, so remove it", "eval.steer")
-    processes = Processes(device)
+    processes = Processes(device_of(config.device))
     samples = config.data.samples()
     held_out = config.eval.data.samples() if config.eval else []
     offline = config.group.pictures == "given"

@@ -12,9 +12,10 @@ import warnings
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vlreward import __version__
+from vlreward.errors import ConfigError
 
 PACKAGES = ("torch", "torchvision", "transformers", "trl", "diffusers", "peft", "accelerate", "open-clip-torch", "numpy", "pillow")
 
@@ -42,6 +43,20 @@ def rank() -> int:
 def world() -> int:
     """How many processes were launched."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+Device = Literal["auto", "cpu", "cuda"]
+"""The key `device` of every configuration."""
+
+
+def device_of(asked: Device) -> str:
+    """'cpu' or 'cuda'. Raises ConfigError where the configuration asks for what is not there."""
+    import torch
+
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    if asked == "cuda" and found == "cpu":
+        raise ConfigError("is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'", "device")
+    return found if asked == "auto" else asked
 
 
 def meet() -> None:

@@ -19,7 +19,7 @@ from vlreward.models.prompts import Clips
 from vlreward.rewards.base import Reward
 from vlreward.rewards.composite import Composite
 from vlreward.rewards.confidence import TextLikelihood
-from vlreward.run import Run
+from vlreward.run import Device, Run
 from vlreward.tools.turns import Turns
 from vlreward.vlm.choosers.base import Chooser
 from vlreward.vlm.correction import Correction
@@ -213,7 +213,7 @@ class TrainVLM:
     """Rollouts of each step that are logged with their pictures."""
     control: Literal["none", "shuffle_rewards"] = "none"
     """`shuffle_rewards` hands each step's rewards to the wrong rollouts: a run that must not learn."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
 
     def __post_init__(self):
         if self.data is None and not self.stages:

@@ -10,7 +10,7 @@ from vlreward.config import Count, NotNegative
 from vlreward.data.source import Source
 from vlreward.errors import ConfigError
 from vlreward.rewards.composite import Composite
-from vlreward.run import Run
+from vlreward.run import Device, Run
 from vlreward.vlm.config import OWNED, Evaluation, Optim, Policy, check_trl
 from vlreward.vlm.preferences.fine import Fine
 from vlreward.vlm.preferences.sources import Mined, Preferences
@@ -51,7 +51,7 @@ class TrainPairs:
     """Options of TRL's DPOConfig, passed on as they are: beta, loss_type, label_smoothing, ld_alpha, ..."""
     control: Literal["none", "shuffle_rewards"] = "none"
     """`shuffle_rewards` lets chosen and rejected change places in half of the pairs: a run that must not learn."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
 
     def __post_init__(self):
         if self.trl:

@@ -5,21 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from trl.trainer.grpo_config import GRPOConfig
 
 from vlreward.errors import ConfigError
-from vlreward.run import world
+from vlreward.run import device_of, world
 from vlreward.vlm.config import TrainVLM
 from vlreward.vlm.pair_config import TrainPairs
 
 
 def device(config: TrainVLM | TrainPairs) -> str:
     """'cpu' or 'cuda'. Raises ConfigError where the configuration asks for what is not there."""
-    found = "cuda" if torch.cuda.is_available() else "cpu"
-    if config.device == "cuda" and found == "cpu":
-        raise ConfigError("is 'cuda', but torch sees no GPU; use 'auto' or 'cpu'", "device")
-    chosen = found if config.device == "auto" else config.device
+    chosen = device_of(config.device)
     if config.policy.bf16 and chosen == "cpu":
         raise ConfigError("is true, which needs CUDA, but the run is on the CPU; remove it", "policy.bf16")
     return chosen
