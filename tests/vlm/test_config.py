@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+
 import pytest
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from vlreward.commands import train_vlm
 from vlreward.errors import ConfigError
+from vlreward.vlm.config import PAIR_VALUES, VALUES
 from vlreward.vlm.settings import grpo_config
 from vlreward.vlm.train import train
 
@@ -20,6 +26,23 @@ def test_trl_option_that_has_a_key_here_is_refused_with_that_key(small):
     with pytest.raises(ConfigError, match=r"optim\.lr") as caught:
         small(trl={"learning_rate": 0.1})
     assert caught.value.key == "trl.learning_rate"
+
+
+def test_a_loss_that_trl_would_refuse_in_the_first_update_is_refused_before(small):
+    with pytest.raises(ConfigError, match=r"is 'dap', expected one of .*Did you mean 'dapo'\?") as caught:
+        small(trl={"loss_type": "dap"})
+    assert caught.value.key == "trl.loss_type"
+    with pytest.raises(ConfigError, match="expected one of 'token', 'sequence'"):
+        small(trl={"importance_sampling_level": "word"})
+
+
+@pytest.mark.parametrize(("trainer", "values"), [(GRPOTrainer, VALUES), (DPOTrainer, PAIR_VALUES)])
+def test_the_values_that_are_taken_are_those_that_trl_knows(trainer, values):
+    """Each stands in a comparison of TRL's loss, and each comparison there is with one of them."""
+    source = inspect.getsource(trainer._compute_loss)
+    for option, known in values.items():
+        compared = re.findall(rf"\b{option} (?:==|in) (\[.*?\]|\".*?\")", source)
+        assert {value for found in compared for value in re.findall(r'"(\w+)"', found)} == set(known)
 
 
 def test_value_that_trl_refuses_is_the_users_fault(small):

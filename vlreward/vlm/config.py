@@ -12,7 +12,7 @@ from vlreward.advantages.base import Advantage
 from vlreward.advantages.group import GroupAdvantage
 from vlreward.advantages.implicit_process import IMPLICIT
 from vlreward.advantages.sampling import DynamicSampling
-from vlreward.config import Bound, Count, Fraction, NotNegative, Positive
+from vlreward.config import Bound, Count, Fraction, NotNegative, Positive, parse
 from vlreward.data.source import Source
 from vlreward.errors import ConfigError
 from vlreward.models.prompts import Clips
@@ -69,6 +69,18 @@ OWNED = {
     "load_best_model_at_end": "eval.keep_best",
 }  # fmt: skip
 """Options of TRL's GRPOConfig that have a key of their own here."""
+VALUES = {
+    "loss_type": ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "luspo", "vespo"),
+    "importance_sampling_level": ("token", "sequence"),
+}
+"""Options whose values TRL looks at in the first update, and what it takes there."""
+PAIR_VALUES = {
+    "loss_type": (
+        "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired", "apo_zero",
+        "apo_down", "discopop", "sft", "sigmoid_norm",
+    ),
+}  # fmt: skip
+"""The same of DPOConfig."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,8 +309,13 @@ class TrainVLM:
         return tuple(dict.fromkeys(name for composite in self.composites for name in composite.names))
 
 
-def check_trl(options: Mapping[str, Any], arguments: type | None = None, owned: Mapping[str, str] = OWNED) -> None:
-    """Refuse what is no option of TRL's `arguments` (GRPOConfig), or is set by another key. Raises ConfigError."""
+def check_trl(
+    options: Mapping[str, Any],
+    arguments: type | None = None,
+    owned: Mapping[str, str] = OWNED,
+    values: Mapping[str, tuple[str, ...]] = VALUES,
+) -> None:
+    """Refuse what is no option of TRL's `arguments` (GRPOConfig) or none of its `values`, or is set by another key. Raises ConfigError."""
     from trl.trainer.grpo_config import GRPOConfig
 
     arguments = arguments or GRPOConfig
@@ -310,3 +327,7 @@ def check_trl(options: Mapping[str, Any], arguments: type | None = None, owned: 
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ConfigError(f"TRL's {arguments.__name__} has no such option.{hint}", f"trl.{name}")
+        if name in values:
+            given = options[name] if isinstance(options[name], list) else [options[name]]
+            for value in given:
+                parse(Literal[values[name]], value, f"trl.{name}")

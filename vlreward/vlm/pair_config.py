@@ -11,7 +11,7 @@ from vlreward.data.source import Source
 from vlreward.errors import ConfigError
 from vlreward.rewards.composite import Composite
 from vlreward.run import Device, Run
-from vlreward.vlm.config import OWNED, Evaluation, Optim, Policy, check_trl
+from vlreward.vlm.config import OWNED, PAIR_VALUES, Evaluation, Optim, Policy, check_trl
 from vlreward.vlm.preferences.fine import Fine
 from vlreward.vlm.preferences.sources import Mined, Preferences
 
@@ -57,7 +57,7 @@ class TrainPairs:
         if self.trl:
             from trl.trainer.dpo_config import DPOConfig
 
-            check_trl(self.trl, DPOConfig, PAIR_OWNED)
+            check_trl(self.trl, DPOConfig, PAIR_OWNED, PAIR_VALUES)
         if self.batch % (self.micro_batch or 1):
             raise ConfigError(f"is {self.micro_batch}, expected a divisor of batch = {self.batch}", "micro_batch")
         if not self.policy.shared_prefix:
