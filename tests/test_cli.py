@@ -51,6 +51,13 @@ def test_the_users_fault_is_one_line_and_exit_code_two(arguments, message, capsy
     assert "Traceback" not in said
 
 
+def test_a_command_without_its_configuration_says_what_is_missing(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["score"])
+    assert stop.value.code == 2
+    assert "the following arguments are required: config\n" in capsys.readouterr().err
+
+
 def test_flags_may_stand_among_the_overrides(tmp_path, capsys):
     for words in (["--fresh", "a.b=1"], ["a.b=1", "--fresh"], ["c.d=2", "--fresh", "a.b=1"]):
         assert main(["score", "nowhere.yaml", *words]) == 2

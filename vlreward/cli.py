@@ -45,7 +45,9 @@ def parser() -> argparse.ArgumentParser:
     for name, about in RUNNERS.items():
         command = commands.add_parser(name, help=about, description=about)
         command.add_argument("config", help="a YAML file; the shipped ones are in configs/")
-        command.add_argument("overrides", nargs="*", metavar="key=value", help="dotted overrides, e.g. run.seed=3 rewards.0.weight=2")
+        command.add_argument(
+            "overrides", nargs="*", default=(), metavar="key=value", help="dotted overrides, e.g. run.seed=3 rewards.0.weight=2"
+        )
         command.add_argument("--resume", action="store_true", help="go on with the run folder if it exists")
         command.add_argument("--fresh", action="store_true", help="replace the run folder if it exists")
     report = commands.add_parser("report", help="write report.html of a run, or one page for several runs")
@@ -64,8 +66,8 @@ def _arguments(top: argparse.ArgumentParser, arguments: Sequence[str] | None) ->
     strange = [word for word in rest if word.startswith("-") or not hasattr(options, "overrides")]
     if strange:
         top.error(f"unrecognized arguments: {' '.join(strange)}")
-    if rest:
-        options.overrides += rest
+    if hasattr(options, "overrides"):
+        options.overrides = [*options.overrides, *rest]
     return options
 
 
