@@ -116,6 +116,22 @@ def test_rollouts_are_logged_with_scores_boxes_errors_and_their_picture_once(run
     assert len(list((folder.path / "media").iterdir())) == 1
 
 
+def test_judges_that_break_and_rewards_that_never_apply_are_told_once(run, capsys):
+    folder = RunFolder.open(run, "train-vlm", {})
+    broken = [Rollout(sample=Sample(id=str(i), prompt="p", target={"boxes": "none"}), text="x") for i in range(3)]
+    rewards = Composite.from_tree(["box_iou"])
+    for step in (1, 2):
+        folder.rollouts("train", step, broken, rewards(broken), [0])
+    folder.evaluation("after", broken, rewards(broken))
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "train: box_iou broke on 3 of 3 rollouts, which count for nothing; the first: target.boxes is 'none'" in said
+    unjudged = [Rollout(sample=Sample(id="a", prompt="p"), text="x")]
+    folder.evaluation("before", unjudged, rewards(unjudged))
+    assert "before: no reward applies to any of 1 rollouts" in capsys.readouterr().err
+    assert [row["kind"] for row in folder.read("notices.jsonl")] == ["broken box_iou", "not judged"]
+
+
 def test_a_clip_is_stored_as_an_animation_without_loss(run):
     folder = RunFolder.open(run, "align", {})
     frames = torch.rand(3, 3, 8, 8)

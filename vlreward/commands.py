@@ -124,6 +124,9 @@ def _tell(folder: RunFolder) -> int:
     page = write_report(folder.path)
     summary = json.loads((folder.path / "summary.json").read_text())
     for name, row in summary.get("held_out", {}).items():
+        if not row["count"]:
+            print(f"held-out {name}: no sample was judged")
+            continue
         line = f"held-out {name}: {_with_interval(row, 'before')}"
         if "gain" in row:
             line += f" -> {_with_interval(row, 'after')}, gain {_with_interval(row, 'gain', '+')}"

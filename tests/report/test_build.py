@@ -157,6 +157,15 @@ def test_matched_wins_and_unreadable_rows_of_a_scoring_run_are_shown(runs):
     assert "nowhere/missing.png: there is no such picture" in text
 
 
+def test_what_a_run_warned_of_is_shown(runs, tmp_path):
+    folder = copy(runs["vlm"], tmp_path)
+    assert "box_iou broke on 1 of 8 rollouts" in " ".join(Page(write_report(folder)).text)
+    (folder / "notices.jsonl").write_text(json.dumps({"step": 31, "kind": "length", "text": "answers <b>grew</b>"}) + "\n")
+    text = " ".join(Page(write_report(folder)).text)
+    assert "step 31" in text
+    assert "answers <b>grew</b>" in text
+
+
 def test_a_run_that_was_just_started_has_a_page(runs, tmp_path):
     folder = copy(runs["vlm"], tmp_path)
     for file in folder.iterdir():

@@ -96,7 +96,7 @@ class Trainer:
         summary: dict = {"command": "align", "seconds": self.seconds, "steps": self.state.step}
         if why := self.hacked():
             summary["stopped"] = why
-            if not self.folder.read("notices.jsonl"):
+            if not any(row["kind"] == "hacking" for row in self.folder.read("notices.jsonl")):
                 self.folder.notice(self.state.step, "hacking", why)
         if config.eval:
             self.evaluate("after", self.evaluated)

@@ -32,6 +32,8 @@ class RunRecord:
     evaluations: Mapping[str, Sequence[Row]]
     """phase -> held-out rows; 'before' first, 'after' last"""
     summary: Row
+    notices: Sequence[Row] = ()
+    """What looked like cheating, a standstill or a broken judge on the way, once a kind"""
 
     @property
     def name(self) -> str:
@@ -87,6 +89,7 @@ def read_run(path: Path) -> RunRecord:
         scores=_rows(files, "scores.jsonl"),
         evaluations=dict(sorted(phases.items(), key=lambda item: _moment(item[0]))),
         summary=_mapping(path / "summary.json"),
+        notices=_rows(files, "notices.jsonl"),
     )
 
 

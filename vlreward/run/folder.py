@@ -21,6 +21,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -61,6 +62,7 @@ class RunFolder:
     def __init__(self, path: Path, run: Run):
         self.path, self.run = path, run
         self._board: Any = None
+        self._told: set[str] = set()
 
     @classmethod
     def open(cls, run: Run, command: str, config: Any, resume: bool = False, fresh: bool = False, free: Iterable[str] = ()) -> RunFolder:
@@ -131,16 +133,27 @@ class RunFolder:
     def rollouts(self, phase: str, step: int, rollouts: Sequence[Rollout], table: RewardTable, rows: Iterable[int] | None = None) -> None:
         """Append rollouts (all, or the given rows) with their scores to rollouts.jsonl; pictures go to media/ once each."""
         chosen = range(len(rollouts)) if rows is None else rows
+        if phase == "train":
+            self._tell_failures(phase, step, table)
         self._append("rollouts.jsonl", [{"phase": phase, "step": step, **self._record(rollouts[i], table, i)} for i in chosen])
 
     def evaluation(self, phase: str, rollouts: Sequence[Rollout], table: RewardTable) -> None:
         """Write evaluation_<phase>.jsonl: total and scores of each held-out rollout, whole or not at all."""
+        self._tell_failures(phase, 0, table)
         total = table.total.tolist()
         rows = [
             {"id": r.sample.id, "member": i, "total": _number(total[i]), "scores": _scores(table, i), "errors": table.errors(i)}
             for i, r in enumerate(rollouts)
         ]
         self.rows(f"evaluation_{phase}.jsonl", rows)
+
+    def _tell_failures(self, phase: str, step: int, table: RewardTable) -> None:
+        """Say once a sitting that a judge breaks, or that nothing is judged: a run goes on, but learns nothing from such rollouts."""
+        for kind, text in _failures(table):
+            if kind not in self._told and not rank():
+                self._told.add(kind)
+                self.notice(step, kind, text)
+                print(f"{phase}: {text}", file=sys.stderr, flush=True)
 
     def rows(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write a jsonl file of the run, whole or not at all."""
@@ -268,6 +281,16 @@ class Onlooker(RunFolder):
 
     def _text(self, name: str, text: str) -> None:
         pass
+
+
+def _failures(table: RewardTable) -> Iterator[tuple[str, str]]:
+    count = len(table.scores)
+    for name in table.names:
+        errors = [error for error in table.outputs[name].errors if error is not None]
+        if errors:
+            yield f"broken {name}", f"{name} broke on {len(errors)} of {count} rollouts, which count for nothing; the first: {errors[0]}"
+    if count and not table.broken.any() and table.total.isnan().all():
+        yield "not judged", f"no reward applies to any of {count} rollouts, so there is nothing to learn from"
 
 
 def _kept_nothing(path: Path) -> bool:
