@@ -2,8 +2,11 @@
 
 import json
 
+import pytest
+
 from vlreward.data.by_prompt import ByPrompt
 from vlreward.data.source import BadRow
+from vlreward.errors import ConfigError
 
 
 def source(tmp_path, rows, **keys) -> ByPrompt:
@@ -35,3 +38,8 @@ def test_a_bad_row_is_named(tmp_path):
     [bad] = source(tmp_path, [{"image": "1.png"}])
     assert isinstance(bad, BadRow)
     assert bad.id == "rows.jsonl:1"
+
+
+def test_what_makes_such_a_file_is_told_where_there_is_none(tmp_path):
+    with pytest.raises(ConfigError, match=r"there is no file .*; `vlreward eval CONFIG eval\.pictures=16` draws and judges pictures"):
+        ByPrompt(path=tmp_path / "rollouts.jsonl")

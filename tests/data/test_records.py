@@ -6,7 +6,7 @@ from PIL import Image
 from vlreward.config import part
 from vlreward.data.combine import Mismatched
 from vlreward.data.records import FileSource
-from vlreward.data.source import BadRow, Source
+from vlreward.data.source import BadRow, Source, check_files
 from vlreward.errors import ConfigError, DataError
 from vlreward.tiny.tasks import TinySource
 from vlreward.types import Sample
@@ -95,6 +95,13 @@ def test_training_refuses_a_file_with_a_bad_row(tmp_path):
     (tmp_path / "e.jsonl").write_text("")
     with pytest.raises(DataError, match="no samples"):
         FileSource(path=tmp_path / "e.jsonl").samples()
+
+
+def test_pictures_that_are_not_there_are_named_before_a_training_starts(source):
+    rows = source(lines({"prompt": "x", "image": "a.png"}, {"prompt": "y", "image": "lost.png"}, {"prompt": "z", "image": "l" * 300}))
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: there is no file '.*lost\.png' \(and 1 more\)"):
+        check_files((row.id, visual) for row in rows for visual in row.visuals)
+    check_files((row.id, visual) for row in rows[:1] for visual in row.visuals)
 
 
 @pytest.mark.parametrize(

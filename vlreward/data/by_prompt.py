@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vlreward.config import Count
 from vlreward.data.records import FileSource
@@ -22,6 +23,7 @@ class ByPrompt(FileSource):
     `vlreward eval CONFIG eval.pictures=16` makes such a file. Rows without a picture are left out.
     """
 
+    maker: ClassVar[str] = "; `vlreward eval CONFIG eval.pictures=16` draws and judges pictures, and its rollouts.jsonl is one"
     at_least: Count = 2
     """Prompts with fewer pictures are left out."""
 

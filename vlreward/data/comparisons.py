@@ -39,6 +39,14 @@ class Comparisons:
         return found
 
 
+def visuals(comparison: Comparison) -> Iterator[Visual]:
+    """All pictures and clips that its attempts are about, or are."""
+    for rollout in comparison.rollouts:
+        yield from rollout.sample.visuals
+        if rollout.made is not None:
+            yield rollout.made
+
+
 @register("file")
 @dataclass(kw_only=True)
 class FileComparisons(Comparisons):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -107,7 +108,7 @@ class Picture:
     @property
     def missing(self) -> bool:
         """Whether it is to be read from a file that is not there."""
-        return isinstance(self._source, str | Path) and not Path(self._source).is_file()
+        return isinstance(self._source, str | Path) and not os.path.isfile(self._source)
 
     def png(self) -> bytes:
         """The picture as PNG, losslessly."""
@@ -201,7 +202,7 @@ class Clip:
     @property
     def missing(self) -> bool:
         """Whether it is to be read from a file that is not there."""
-        return isinstance(self._source, str | Path) and not Path(self._source).is_file()
+        return isinstance(self._source, str | Path) and not os.path.isfile(self._source)
 
     @property
     def fps(self) -> float:

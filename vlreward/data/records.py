@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vlreward.config import locate
 from vlreward.data.media import Clip, Picture, Visual
@@ -41,6 +41,8 @@ class FileSource(Source):
     A `response` is what is scored against the picture, in place of the prompt. Every other column goes into the target under its name.
     """
 
+    maker: ClassVar[str] = ""
+    """What makes such a file, for where there is none."""
     path: Path
     pictures: str = ""
     """Folder that picture paths start from: the file's own by default; `package:skimage.data` is an installed package's."""
@@ -52,7 +54,7 @@ class FileSource(Source):
             raise ConfigError(f"is {str(self.path)!r}, expected a file ending in {', '.join(FORMATS)}", "path")
         self.path = locate(self.path)
         if not self.path.is_file():
-            raise ConfigError(f"there is no file {str(self.path)!r}", "path")
+            raise ConfigError(f"there is no file {str(self.path)!r}{self.maker}", "path")
         for name in self.columns:
             if name not in NAMES:
                 raise ConfigError(f"unknown field {name!r}. Known: {', '.join(NAMES)}.", f"columns.{name}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
+from vlreward.data.media import Visual
 from vlreward.errors import DataError
 from vlreward.types import Sample
 
@@ -51,3 +52,10 @@ def whole(source: Iterable[T | BadRow], kind: type[T], what: str) -> list[T]:
     if not rows:
         raise DataError(f"{named(source)}: has no {what}")
     return [row for row in rows if isinstance(row, kind)]
+
+
+def check_files(visuals: Iterable[tuple[str, Visual]]) -> None:
+    """Raise DataError where a picture or clip is to be read from a file that is not there; each comes with the id of its row."""
+    lost = [f"{row}: there is no file {visual.origin!r}" for row, visual in visuals if visual.missing]
+    if lost:
+        raise DataError(lost[0] + (f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""))

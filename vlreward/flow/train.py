@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from vlreward.data.source import check_files
 from vlreward.errors import ConfigError
 from vlreward.flow.config import Align
 from vlreward.flow.given import singly
@@ -53,6 +54,7 @@ def _opened(config: Align, command: str, resume: bool, fresh: bool) -> Iterator[
     held_out = config.eval.data.samples() if config.eval else []
     offline = config.group.pictures == "given"
     alone = singly(samples) if offline else samples
+    check_files((sample.id, visual) for sample in alone for visual in sample.visuals if offline)
     Composite([term for term in config.rewards.terms if term.weight or not offline]).check([] if config.group.score else alone, "data")
     config.rewards.check(held_out, "eval.data")
     folder = RunFolder.open(config.run, command, config, resume, fresh)

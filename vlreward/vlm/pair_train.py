@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from vlreward.data.source import check_files
 from vlreward.errors import ConfigError
 from vlreward.run import Progress, RunFolder, meet, quiet, rank, seed_everything
 from vlreward.types import Sample
@@ -23,6 +24,7 @@ def train_pairs(config: TrainPairs, resume: bool = False, fresh: bool = False) -
     """Find the pairs, evaluate, train, evaluate again; the run's folder. Goes on from the newest checkpoint where there is one."""
     start = time.monotonic()
     samples = config.data.samples()
+    check_files((sample.id, visual) for sample in samples for visual in sample.visuals)
     if isinstance(config.preferences, Mined):
         config.rewards.check(samples, "data")
     with quiet("transformers", "datasets"), Sitting(config, "train-vlm", resume, fresh) as sitting:

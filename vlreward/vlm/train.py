@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from vlreward.data.source import check_files
 from vlreward.errors import ConfigError
 from vlreward.models.folders import adapted_folders, freeze_vision
 from vlreward.pieces import whole
@@ -51,6 +52,7 @@ def train(config: TrainVLM, resume: bool = False, fresh: bool = False) -> RunFol
     """Evaluate, train, evaluate again, and write what it came to; its folder. Goes on from the newest checkpoint where there is one."""
     start = time.monotonic()
     samples, legs = course(config)
+    check_files((sample.id, visual) for sample in samples for visual in sample.visuals)
     with quiet("transformers", "datasets"), Sitting(config, "train-vlm", resume, fresh) as sitting:
         folder, found = sitting.folder, sitting.folder.latest()
         folder.rewind(found[0] if found else -1)
@@ -97,7 +99,11 @@ class Sitting:
         if config.eval and config.eval.choose:
             config.eval.choose.check()
         self.held_out = config.eval.data.samples() if config.eval else []
+        check_files((sample.id, visual) for sample in self.held_out for visual in sample.visuals)
         config.rewards.check(self.held_out, "eval.data")
+        if isinstance(config, TrainVLM) or config.eval:
+            for composite in getattr(config, "composites", (config.rewards,)):
+                composite.load(self.device)
         self.policy, self.processor = policy.read(config.policy.model, self.device, half=config.policy.bf16 and config.policy.lora > 0)
         if config.policy.freeze_vision:
             freeze_vision(self.policy)
