@@ -15,8 +15,6 @@ from vlreward.critics.evaluate import judge_together
 from vlreward.critics.measures import Judged, figures, row
 from vlreward.critics.network import CARD, HEAD, Critic, adapt, read_card
 from vlreward.critics.trainer import Trainer
-from vlreward.data.comparisons import visuals
-from vlreward.data.source import check_files
 from vlreward.errors import ConfigError, DataError
 from vlreward.models.folders import fill, freeze_vision, load_weights, model_folder, trainable_model
 from vlreward.run import Progress, RunFolder, device_of, quiet, seed_everything
@@ -40,7 +38,6 @@ def train(config: TrainCritic, resume: bool = False, fresh: bool = False) -> Run
     check(config, launch.count)
     comparisons = config.data.comparisons()
     held_out = measurable(config)
-    check_files((one.id, visual) for one in (*comparisons, *held_out) for visual in visuals(one))
     with quiet("transformers"):
         seed_everything(config.run.seed)
         critic = build(config, launch.device)

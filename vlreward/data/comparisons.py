@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from vlreward.data.media import Clip, Picture, Visual
 from vlreward.data.records import CLIPS, FileSource
-from vlreward.data.source import BadRow, whole
+from vlreward.data.source import BadRow, check_files, whole
 from vlreward.errors import DataError
 from vlreward.registry import register
 from vlreward.types import Comparison, Rollout, Sample
@@ -32,19 +32,8 @@ class Comparisons:
     def comparisons(self) -> list[Comparison]:
         """All of them; any bad row is refused with its place, and so is a picture or clip that is not there. Raises DataError."""
         found = whole(self, Comparison, "comparisons")
-        lost = [(one.id, visual.origin) for one in found for visual in _visuals(one) if visual.missing]
-        if lost:
-            more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
-            raise DataError(f"{lost[0][0]}: there is no file {lost[0][1]!r}{more}")
+        check_files((one.id, visual) for one in found for visual in _visuals(one))
         return found
-
-
-def visuals(comparison: Comparison) -> Iterator[Visual]:
-    """All pictures and clips that its attempts are about, or are."""
-    for rollout in comparison.rollouts:
-        yield from rollout.sample.visuals
-        if rollout.made is not None:
-            yield rollout.made
 
 
 @register("file")
