@@ -158,11 +158,14 @@ def test_objectives_with_a_state_of_their_own_and_given_pictures_take_the_steps_
 
 
 @pytest.mark.slow
-def test_objectives_that_compare_rollouts_take_the_steps_of_one(small, tmp_path):
-    """Pairs of groups, and weights by what is gained."""
+def test_objectives_that_compare_rollouts_take_the_steps_of_one(small, given_pictures, tmp_path):
+    """Pairs of groups, weights by what is gained, and rankings of given pictures."""
+    bright = f"rewards=[{{kind: {BRIGHTNESS}:Brightness}}]"
+    data = (*GIVEN, bright, f"data={{kind: by_prompt, path: {given_pictures}}}", "eval=")
     configs = {
         "flow_dpo": small("objective: {kind: flow_dpo, refresh: 1}", "eval="),
         "flow_rwr": small("objective: {kind: flow_rwr}", "eval="),
+        "gdro": small("objective: {kind: gdro}", *data),
     }
     found = each_in_two_processes("align", configs, tmp_path)
     for name, config in configs.items():
