@@ -189,7 +189,7 @@ class Trainer:
                 known = batch if number == 0 and batch.unconditional is not None else None
                 loss = self.config.objective.loss(self.bind(batch.prompts, guidance, known), batch)
                 self.descent.backward(loss.value * batch.share / len(batches), last=place == len(batches))
-                own = watch.by_step(batch, collected.plan, loss, gradient.take() * len(batches))
+                own = watch.by_step(batch, collected.plan, loss, gradient.take() * len(batches) / (batch.share or 1))
                 for name, value in {**loss.metrics, **own}.items() if batch.share else ():
                     figures.setdefault(name, []).append(value)
             norm = self.descent.length()
