@@ -182,7 +182,8 @@ def of_equal_seconds(place: Path, options: argparse.Namespace) -> Path | None:
     second = place.with_name(place.name.replace("-calls", "-seconds"))
     if second.exists():
         return second
-    return None if equal_seconds(place, seed_of(place), options) else place
+    known = options.seconds or (options.folder / f"{FIRST}-{seed_of(place)}-calls" / "measured.json").is_file()
+    return place if known and equal_seconds(place, seed_of(place), options) is None else None
 
 
 def read(place: Path) -> dict[str, Any]:

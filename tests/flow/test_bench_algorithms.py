@@ -87,6 +87,9 @@ def test_a_gain_is_over_prompts_and_seeds_and_the_seconds_column_takes_the_run_o
     assert "| +0.150 [-0.485, +0.785] (+0.20 +0.10) |" in row  # of the prompts' mean gains 0.1 and 0.2
     assert "| +0.300 [+0.300, +0.300] (+0.50 +0.10) |" in row  # of the first seed's other run, and the second's only one
     assert "| 8 | 10.0 | 0.200 to 0.100 | 1 |" in row
+    (tmp_path / "objects-8-calls" / "measured.json").unlink()
+    row = bench.table({"nft": [first, second]}, options).splitlines()[-1]
+    assert row.count("| – |") == 1, "nobody knows how long the second seed's first configuration took"
 
 
 def test_nothing_has_departed_before_training_and_something_has_after_it(bench, config_text, tmp_path, monkeypatch):
