@@ -180,7 +180,7 @@ def kill_when(folder: Path, step: int, process: subprocess.Popen) -> None:
 LATENT = "objective={kind: euphonium, warmup: 1, guided_from: 0.3, guidance: 0.5, critic: {width: 8, updates: 2, pairs: 4}}"
 
 
-@pytest.mark.parametrize("more", [(), (LATENT,), pytest.param(("generator.lora=0",), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("more", [(), *(pytest.param((more,), marks=pytest.mark.slow) for more in (LATENT, "generator.lora=0"))])
 def test_a_killed_run_goes_on_to_the_same_bits(config_text, tmp_path, more):
     """S13: weights, averages, optimiser, what the objective keeps, logged rows and evaluations."""
     path = tmp_path / "run.yaml"

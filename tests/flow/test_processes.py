@@ -135,6 +135,7 @@ def test_more_processes_than_an_update_has_micro_batches_are_refused(small):
     assert error.value.key == "group.micro_batch"
 
 
+@pytest.mark.slow
 def test_objectives_with_a_state_of_their_own_and_given_pictures_take_the_steps_of_one(small, given_pictures, tmp_path):
     """Noise that follows gains, turning points of all rollouts, a latent reward that leads sampling, clips and pairs of the data, and
     epochs without a reward; one process goes on where two have stopped."""

@@ -43,7 +43,8 @@ def planned(small, name: str, lora: int = 0, **evaluation):
     return small(name, policy=policy, optim={"lr": 1e-3, "steps": 6, "save_every": 3}, eval={"data": HELD_OUT, "every": 2} | evaluation)
 
 
-@pytest.mark.parametrize("lora", [0, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [0, 4])
 def test_the_best_policy_is_what_a_killed_and_resumed_run_saves_too(small, tmp_path, lora):
     """The kill falls after an evaluation that no checkpoint knows of."""
     config = planned(small, "whole", lora, keep_best=True)

@@ -33,4 +33,5 @@ def test_a_wrong_model_name_is_told_before_anything_is_learned_and_mended_with_r
     server.replies = [(200, completion("Final Score: 3"))]
     folder = train(config, resume=True)
     assert [row["broken"] for row in folder.read("metrics.jsonl")] == [0]
-    assert len(folder.read("evaluation_before.jsonl")) == (2 if evaluated else 0)
+    before = folder.read("evaluation_before.jsonl")
+    assert [row["errors"] for row in before] == [[]] * (2 if evaluated else 0), "what nobody judged is judged when the run goes on"

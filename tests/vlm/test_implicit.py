@@ -124,7 +124,8 @@ def test_token_rewards_reach_the_loss_and_broken_outcomes_teach_it_nothing(small
     assert all(torch.equal(value, weights[name]) for name, value in made.signals.implicit.trained.items())
 
 
-@pytest.mark.parametrize("lora", [0, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [0, 4])
 def test_a_killed_run_goes_on_with_the_same_reward_model(small, tmp_path, lora):
     implicit = PRIME["implicit"] | {"lora": lora}
     config = small("whole", **PRIME | {"implicit": implicit, "optim": {"lr": 1e-3, "steps": 4, "save_every": 2}})

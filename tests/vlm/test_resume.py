@@ -20,7 +20,7 @@ STAGES = [
 ]
 
 
-@pytest.mark.parametrize(("lora", "stages"), [(0, []), (4, STAGES)])
+@pytest.mark.parametrize(("lora", "stages"), [(0, []), pytest.param(4, STAGES, marks=pytest.mark.slow)])
 def test_run_killed_between_two_updates_of_one_batch_resumes_bit_equal(small, tmp_path, lora, stages):
     """Five steps, two a batch, a checkpoint after the third; the kill falls after the fourth was logged and before it was saved."""
     held_out = {"kind": "tiny", "task": "grounding", "count": 4, "holdout": True}
