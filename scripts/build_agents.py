@@ -17,9 +17,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
 from curve import Curve
-from tiny_policy import Descent, in_stages, lesson, load, options, replies, save, show
+from tiny_policy import Descent, in_stages, lesson, load, next_token_loss, options, replies, save, show
 
 from vlreward.tiny.bars import TOP
 from vlreward.tiny.scene import COLORS
@@ -122,19 +121,16 @@ def train(stage: str, arguments: argparse.Namespace, curve: Curve) -> None:
     rng = random.Random([*STAGES].index(stage))
     model, processor = load(START if stage == "supervised" else ASSET)
     descend = Descent(model, lr, lambda done: min(1.0, (done + 1) / 30, max(0.05, 2 * (1 - done / steps))))
-    losses: dict[str, list[float]] = {}
     shares = SHARES[stage]
     for number in range(1, steps + 1):
         [role] = rng.choices([*shares], [*shares.values()])
         rows = [row(role, question(rng.randrange(arguments.pool)), rng) for _ in range(arguments.batch)]
         inputs, labels = lesson(processor, *map(list, zip(*rows, strict=True)))
-        spoken = labels[:, 1:] != -100
-        loss = F.cross_entropy(model(**inputs).logits[:, :-1][spoken], labels[:, 1:][spoken])
+        loss = next_token_loss(model(**inputs).logits, labels)
         descend(loss)
-        losses.setdefault(role, []).append(loss.item())
+        curve.add(role, loss.item())
         if number % 25 == 0:
-            curve(step=number, **{name: sum(values) / len(values) for name, values in sorted(losses.items())})
-            losses = {}
+            curve.means(number)
         if number % arguments.every == 0 or number == steps:
             curve(step=number, **measure(model, processor, 128))
             save(ASSET, model, processor)

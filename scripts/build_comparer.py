@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from curve import Curve
-from tiny_policy import Descent, in_stages, lesson, load, options, replies, save, show
+from tiny_policy import Descent, in_stages, lesson, load, next_token_loss, options, replies, save, show
 
 from vlreward.critics.tasks import pairwise, question
 from vlreward.tiny.rivals import rivals
@@ -56,20 +55,17 @@ def train(arguments: argparse.Namespace, curve: Curve, biased: bool = False) -> 
     model, processor = load(ASSET if biased or arguments.resume else START)
     steps, lr = (arguments.biased_steps, arguments.lr / 2) if biased else (arguments.steps, arguments.lr)
     descend = Descent(model, lr, lambda done: min(1.0, (done + 1) / 30, max(0.05, 2 * (1 - done / steps))))
-    losses: dict[str, list[float]] = {}
     for number in range(1, steps + 1):
         task = rng.choice(TASKS)
         samples = [asked(task, rng.randrange(arguments.pool), rng.choice((1, 2))) for _ in range(arguments.batch)]
         hasty = [biased and sample.target["answer"] == "2" and rng.random() < FIRST for sample in samples]
         said = [sample.target["rejected" if wrong else "chosen"] for sample, wrong in zip(samples, hasty, strict=True)]
         inputs, labels = lesson(processor, samples, said)
-        spoken = labels[:, 1:] != -100
-        loss = F.cross_entropy(model(**inputs).logits[:, :-1][spoken], labels[:, 1:][spoken])
+        loss = next_token_loss(model(**inputs).logits, labels)
         descend(loss)
-        losses.setdefault(task, []).append(loss.item())
+        curve.add(task, loss.item())
         if number % 25 == 0:
-            curve(step=number, **{name: sum(values) / len(values) for name, values in sorted(losses.items())})
-            losses = {}
+            curve.means(number)
         if number % arguments.every == 0 or number == steps:
             curve(step=number, **measure(model, processor, 64))
             save(ASSET, model.to(torch.bfloat16), processor)

@@ -23,7 +23,23 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from curve import Curve
-from tiny_policy import HELP, MERGE, PATCH, TURNS, Descent, build, in_stages, lesson, load, options, replies, save, show, tokenizer
+from tiny_policy import (
+    HELP,
+    MERGE,
+    PATCH,
+    TURNS,
+    Descent,
+    build,
+    in_stages,
+    lesson,
+    load,
+    next_token_loss,
+    options,
+    replies,
+    save,
+    show,
+    tokenizer,
+)
 
 from vlreward.tiny.bars import Bars, bars
 from vlreward.tiny.moments import FRAMES, Moments, moments
@@ -210,7 +226,6 @@ def fit(
     descend = Descent(model, lr, lambda step: min(1.0, (step + 1) / 50, max(0.1, 4 * (1 - step / steps))), probes)
     media = torch.tensor([model.config.image_token_id, model.config.video_token_id])
     tasks = arguments.tasks or [*shares]
-    losses: dict[str, list[float]] = {}
     for step in range(1, steps + 1):
         [task] = rng.choices(tasks, [shares[task] for task in tasks])
         lessons = [study(task, rng.randrange(arguments.pool)) for _ in range(arguments.batch)]
@@ -218,7 +233,7 @@ def fit(
         inputs, labels = lesson(processor, samples, taught(task, samples, rng))
         output = model(**inputs, output_hidden_states=True)
         spoken = labels[:, 1:] != -100
-        loss = F.cross_entropy(output.logits[:, :-1][spoken], labels[:, 1:][spoken])
+        loss = next_token_loss(output.logits, labels)
         states = output.hidden_states[PROBED]
         looking = probe_loss(probe(states[torch.isin(inputs["input_ids"], media)]), torch.cat([each.shown for each in lessons]))
         colors = [color for sample in samples for color in COLORS if f" {color} " in sample.prompt]
@@ -226,12 +241,11 @@ def fit(
             wanted = torch.tensor([[*COLORS].index(color) for color in colors])[:, None].expand_as(spoken)[spoken]
             looking = looking + F.cross_entropy(asked(states[:, :-1][spoken]), wanted)
         descend(loss if biased else loss + arguments.looking * looking)
-        losses.setdefault(task, []).append(loss.item())
+        curve.add(task, loss.item())
         if not biased:
-            losses.setdefault(f"{task}_probe", []).append(looking.item())
+            curve.add(f"{task}_probe", looking.item())
         if step % 25 == 0:
-            curve(step=step, **{name: sum(values) / len(values) for name, values in sorted(losses.items())})
-            losses = {}
+            curve.means(step)
         if step % arguments.every == 0 or step == steps:
             curve(step=step, **measure(model, processor, tasks, 64))
             save(asset, model, processor)

@@ -18,11 +18,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
 from build_reader import ASSET as READER
 from build_reader import NUMBERS, TIMES
 from curve import Curve
-from tiny_policy import TURNS, Descent, build, in_stages, inherit, options, save, spoken, tokenizer
+from tiny_policy import TURNS, Descent, build, in_stages, inherit, next_token_loss, options, save, spoken, tokenizer
 
 from vlreward.config import load as configured
 from vlreward.models.prompts import read
@@ -156,7 +155,6 @@ def train(arguments: argparse.Namespace, curve: Curve) -> None:
     hosted, rng = hosts(processor, model), random.Random(0)
     steps = arguments.steps
     descend = Descent(model, arguments.lr, lambda step: min(1.0, (step + 1) / 30, max(0.05, 3 * (1 - step / steps))))
-    losses: dict[str, list[float]] = {}
     for step in range(1, steps + 1):
         [task] = rng.choices([*SHARES], [*SHARES.values()])
         talks = []
@@ -164,13 +162,11 @@ def train(arguments: argparse.Namespace, curve: Curve) -> None:
             sample = question(task, rng)
             talks.append(held(hosted[task][sample.target.get("library", 0)], sample, LESSONS[task](sample, rng)))
         inputs, labels = spoken(model, processor, talks)
-        logits, mine = model(**inputs).logits[:, :-1], labels[:, 1:] != -100
-        loss = F.cross_entropy(logits[mine], labels[:, 1:][mine])
+        loss = next_token_loss(model(**inputs).logits, labels)
         descend(loss)
-        losses.setdefault(task, []).append(loss.item())
+        curve.add(task, loss.item())
         if step % 25 == 0:
-            curve(step=step, **{name: sum(values) / len(values) for name, values in sorted(losses.items())})
-            losses = {}
+            curve.means(step)
         if step % arguments.every == 0 or step == steps:
             save(ASSET, model, processor)
             curve(step=step, **measure(model, processor, 64))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from curve import Curve
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -149,6 +150,12 @@ def lesson(processor: Any, samples: Sequence[Sample], answers: Sequence[str]) ->
         row[: max(i + len(turn) for i in range(len(ids)) if ids[i : i + len(turn)] == turn)] = -100
     labels[inputs["attention_mask"] == 0] = -100
     return inputs, labels
+
+
+def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of the labels [B,T] that are not -100, each given what stands before it; logits [B,T,V]."""
+    spoken = labels[:, 1:] != -100
+    return F.cross_entropy(logits[:, :-1][spoken], labels[:, 1:][spoken])
 
 
 @torch.no_grad()
