@@ -2,12 +2,13 @@
 
     python scripts/bench_algorithms.py                        # all of configs/align/tiny_*.yaml that draw objects: hours
     python scripts/bench_algorithms.py nft tempflow --seeds 7
-    python scripts/bench_algorithms.py --table                # the table of what lies in --folder so far
+    python scripts/bench_algorithms.py --table                # the table of what --figures has so far
 
 Each configuration keeps its own settings but for its number of epochs. That follows from `--calls` judgements, and, for a second run, from
 as many seconds of one core as the first configuration trains for them; where the two numbers lie within a tenth, one run stands for both.
-A run that is there is not made again, nor is the evaluation of the policy before, which all share. Held-out figures are of 256 prompts; a
-gain is a prompt's mean over the seeds, its interval one over prompts. Also measured is what nobody trained on: CLIP's score
+What a run showed is a line of `--figures` (assets/figures/algorithms.jsonl). A run that is there is not made again, nor is, within a
+folder, the evaluation of the policy before, which all share. Held-out figures are of 256 prompts; a gain is a prompt's mean over the seeds,
+its interval one over prompts. Also measured is what nobody trained on: CLIP's score
 (`object_match` where CLIP was trained on), how far two pictures of a prompt lie apart, and the KL to the policy before: nats a dimension,
 summed over a rollout of Flow-SDE.
 """
@@ -20,12 +21,14 @@ import os
 import shutil
 import time
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: a second is one core's
 
 import torch
 import yaml
+from figures import KEPT, Figures
 
 from vlreward.config import load
 from vlreward.flow import watch
@@ -74,7 +77,7 @@ class Timed(Trainer):
     calls = 0
 
     def evaluate(self, phase: str, policy: str, quiet: bool = False) -> dict[str, float]:
-        made = [place.parent for place in self.folder.path.parent.glob("*/measured.json")] if phase == "before" else []
+        made = [place.parent for place in self.folder.path.parent.glob("*/evaluation_after.jsonl")] if phase == "before" else []
         known = next((place for place in made if self._evaluated(place, phase)), None)
         if known is None:
             return super().evaluate(phase, policy, quiet)
@@ -94,11 +97,10 @@ class Timed(Trainer):
         return figures
 
 
-def train(path: Path, name: str, options: argparse.Namespace, *overrides: str) -> Path:
-    """The folder of one run, with measured.json; made or finished first where that is missing."""
-    place = options.folder / name
-    if (place / "measured.json").is_file():
-        return place
+def train(path: Path, name: str, options: argparse.Namespace, *overrides: str) -> dict[str, Any]:
+    """What one run showed; made first where that is not known."""
+    if name in options.figures:
+        return options.figures[name]
     torch.set_num_threads(1)
     terms = yaml.safe_load(path.read_text())["rewards"]
     for watched in (CLIP, TRUTH):
@@ -113,12 +115,17 @@ def train(path: Path, name: str, options: argparse.Namespace, *overrides: str) -
         assert config.eval is not None, "it was just given"
         trainer = Timed(config, folder, config.data.samples(), config.eval.data.samples(), "cpu")
         trainer.fit()
-        found = {"epochs": config.optim.epochs, "calls": trainer.calls, "seconds": trainer.spent, "trained_on": trained_on(terms)}
-        figures = found | {"kl": departure(trainer), "diversity_base": diversity(trainer, "base")}
-        figures |= {"diversity_train": diversity(trainer, trainer.evaluated)}
+        shown = {"epochs": config.optim.epochs, "calls": trainer.calls, "seconds": round(trainer.spent, 1), "trained_on": trained_on(terms)}
+        shown |= {"kl": departure(trainer), "diversity_base": diversity(trainer, "base")}
+        shown |= {"diversity_train": diversity(trainer, trainer.evaluated)}
     folder.status("done")
-    (place / "measured.json").write_text(json.dumps(figures) + "\n")
-    return place
+    return options.figures.keep(name, shown | {"gains": {term["kind"]: gains(folder.path, term["kind"]) for term in terms}})
+
+
+def gains(place: Path, name: str) -> list[float]:
+    """Of each held-out sample, in the order of their ids."""
+    before, after = (scores(place, phase, name) for phase in ("before", "after"))
+    return [round(after[sample] - before[sample], 4) for sample in sorted(before)]
 
 
 def trained_on(terms: list[dict[str, Any]]) -> str:
@@ -159,40 +166,42 @@ def departure(trainer: Trainer) -> float:
 
 
 def budgets(path: Path, name: str, seed: int, control: bool, options: argparse.Namespace) -> None:
-    """The runs of one configuration and seed: one epoch, which tells what an epoch asks for; the calls; the seconds."""
+    """The runs of one configuration and seed: of equal calls, and of equal seconds where those are others."""
     label, fixed = f"{name}-{'shuffled' if control else seed}", [f"run.seed={seed}", *["control=shuffle_rewards"] * control]
-    calls = read(train(path, f"{name}-epoch", options, "optim.epochs=1", "eval.data.count=1"))["calls"]
-    epochs = max(1, round(options.calls / calls))
-    place = train(path, f"{label}-calls", options, f"optim.epochs={epochs}", *fixed)
-    others = equal_seconds(place, seed, options)
-    if not control and others:
+    epochs = max(1, round(options.calls / calls_an_epoch(path, name, options)))
+    train(path, f"{label}-calls", options, f"optim.epochs={epochs}", *fixed)
+    others = equal_seconds(f"{label}-calls", seed, options)
+    if not control and not options.only_calls and others:
         train(path, f"{label}-seconds", options, f"optim.epochs={others}", *fixed)
 
 
-def equal_seconds(place: Path, seed: int, options: argparse.Namespace) -> int | None:
+def calls_an_epoch(path: Path, name: str, options: argparse.Namespace) -> float:
+    """What an epoch of a configuration judges: of a run that is known, or else of one epoch."""
+    known = (shown for run, shown in options.figures.runs.items() if run.rsplit("-", 2)[0] == name or run == f"{name}-epoch")
+    shown = next(known, None) or train(path, f"{name}-epoch", options, "optim.epochs=1", "eval.data.count=1")
+    return shown["calls"] / shown["epochs"]
+
+
+def equal_seconds(run: str, seed: int, options: argparse.Namespace) -> int | None:
     """Epochs that a run of equal calls would have at an equal budget of seconds; None where it is that run within a tenth."""
-    found = read(place)
-    seconds = options.seconds or read(options.folder / f"{FIRST}-{seed}-calls")["seconds"]
-    others = max(1, round(found["epochs"] * seconds / found["seconds"]))
-    return others if abs(others - found["epochs"]) > 0.1 * found["epochs"] else None
+    shown = options.figures[run]
+    seconds = options.seconds or options.figures[f"{FIRST}-{seed}-calls"]["seconds"]
+    others = max(1, round(shown["epochs"] * seconds / shown["seconds"]))
+    return others if abs(others - shown["epochs"]) > 0.1 * shown["epochs"] else None
 
 
-def of_equal_seconds(place: Path, options: argparse.Namespace) -> Path | None:
+def of_equal_seconds(run: str, options: argparse.Namespace) -> dict[str, Any] | None:
     """The run at an equal budget of seconds beside one of equal calls, which it may be itself; None where it was not made."""
-    second = place.with_name(place.name.replace("-calls", "-seconds"))
-    if second.exists():
-        return second
-    known = options.seconds or (options.folder / f"{FIRST}-{seed_of(place)}-calls" / "measured.json").is_file()
-    return place if known and equal_seconds(place, seed_of(place), options) is None else None
+    second = run.replace("-calls", "-seconds")
+    if second in options.figures:
+        return options.figures[second]
+    known = options.seconds or f"{FIRST}-{seed_of(run)}-calls" in options.figures
+    return options.figures[run] if known and equal_seconds(run, seed_of(run), options) is None else None
 
 
-def read(place: Path) -> dict[str, Any]:
-    return json.loads((place / "measured.json").read_text())
-
-
-def seed_of(place: Path) -> int:
+def seed_of(run: str) -> int:
     """Of a run `<name>-<seed>-calls`."""
-    return int(place.name.split("-")[-2])
+    return int(run.split("-")[-2])
 
 
 def scores(place: Path, phase: str, name: str) -> dict[str, float]:
@@ -201,18 +210,15 @@ def scores(place: Path, phase: str, name: str) -> dict[str, float]:
     return {row["id"]: row["scores"][name] for row in rows}
 
 
-def gained(places: list[Path], name: str) -> str:
+def gained(shown: list[dict[str, Any]], name: str) -> str:
     """Mean gain over seeds, its interval over held-out prompts, and each seed's own."""
-    each = []
-    for place in places:
-        before, after = (scores(place, phase, name) for phase in ("before", "after"))
-        each.append({sample: after[sample] - before[sample] for sample in before})
-    found = interval([sum(gain[sample] for gain in each) / len(each) for sample in each[0]])
-    seeds = " ".join(f"{sum(gain.values()) / len(gain):+.2f}" for gain in each) if len(each) > 1 else ""
+    each = [one["gains"][name] for one in shown]
+    found = interval([mean(seeds) for seeds in zip(*each, strict=True)])
+    seeds = " ".join(f"{mean(one):+.2f}" for one in each) if len(each) > 1 else ""
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]" + f" ({seeds})" * bool(seeds)
 
 
-def table(found: dict[str, list[Path]], options: argparse.Namespace) -> str:
+def table(found: dict[str, list[str]], options: argparse.Namespace) -> str:
     """Markdown, one row a configuration that has been run; an en dash where its runs of equal seconds have not."""
     head = [
         "config",
@@ -226,17 +232,17 @@ def table(found: dict[str, list[Path]], options: argparse.Namespace) -> str:
         "KL",
     ]
     rows = []
-    for label, places in found.items():
-        facts = [read(place) for place in places]
-        mean = {key: sum(fact[key] for fact in facts) / len(facts) for key in facts[0] if key != "trained_on"}
-        goal = facts[0]["trained_on"]
+    for label, runs in found.items():
+        shown = [options.figures[run] for run in runs]
+        averages = {key: mean(one[key] for one in shown) for key in ("epochs", "seconds", "diversity_base", "diversity_train", "kl")}
+        goal = shown[0]["trained_on"]
         other = next(term["kind"] for term in (CLIP, TRUTH) if term["kind"] != goal)
-        timed = [] if "shuffled" in label else [second for place in places if (second := of_equal_seconds(place, options))]
-        pace = mean["seconds"] / mean["epochs"]
+        timed = [] if "shuffled" in label else [second for run in runs if (second := of_equal_seconds(run, options))]
         rows.append([
-            f"`{label}`", f"`{goal}`", gained(places, goal), f"{gained(places, other).split(' (')[0]}",
-            gained(timed, goal) if len(timed) == len(places) else "–", f"{mean['epochs']:.0f}", f"{pace:.1f}",
-            f"{mean['diversity_base']:.3f} to {mean['diversity_train']:.3f}", f"{mean['kl']:.2g}",
+            f"`{label}`", f"`{goal}`", gained(shown, goal), f"{gained(shown, other).split(' (')[0]}",
+            gained(timed, goal) if len(timed) == len(runs) else "–", f"{averages['epochs']:.0f}",
+            f"{averages['seconds'] / averages['epochs']:.1f}",
+            f"{averages['diversity_base']:.3f} to {averages['diversity_train']:.3f}", f"{averages['kl']:.2g}",
         ])  # fmt: skip
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
 
@@ -250,8 +256,11 @@ def main() -> None:
     parser.add_argument("--control", nargs="*", default=[FIRST], help="configurations that are run with shuffled rewards, too")
     parser.add_argument("--held-out", type=int, default=256)
     parser.add_argument("--folder", type=Path, default=Path("runs/algorithms"))
+    parser.add_argument("--figures", type=Path, default=KEPT / "algorithms.jsonl")
+    parser.add_argument("--only-calls", action="store_true", help="no runs of equal seconds")
     parser.add_argument("--table", action="store_true", help="run nothing")
     options = parser.parse_args()
+    options.figures = Figures(options.figures)
     chosen = configurations(options.only)
     work = [(name, seed, False) for seed in options.seeds for name in chosen]
     work += [(name, options.seeds[0], True) for name in chosen if name in options.control]
@@ -259,8 +268,7 @@ def main() -> None:
         budgets(chosen[name], name, seed, control, options)
     labels = {name: [f"{name}-{seed}-calls" for seed in options.seeds] for name in chosen}
     labels |= {f"{name}, shuffled": [f"{name}-shuffled-calls"] for name in chosen}
-    places = {label: [options.folder / run for run in runs] for label, runs in labels.items()}
-    there = {label: [place for place in runs if (place / "measured.json").is_file()] for label, runs in places.items()}
+    there = {label: [run for run in runs if run in options.figures] for label, runs in labels.items()}
     print(table({label: runs for label, runs in there.items() if runs}, options))
 
 

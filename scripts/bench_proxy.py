@@ -14,6 +14,8 @@ Repairs: `par` puts the critic through a sigmoid around its mean before training
 that were trained with other seeds, of the shipped one and another head, minus their deviation; `kl` pulls towards the policy before;
 `gate` pays only where an independent check passes: a CLIP score at least that of the policy before, or a report of the form that reports
 have.
+
+What a run showed is a line of `--figures` (assets/figures/proxy.jsonl), and a run that is there is not made again.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import yaml
+from figures import KEPT, Figures
 from recipes import run
 
 from vlreward.statistics import interval
@@ -118,8 +121,8 @@ def centred(reward: dict[str, Any], name: str, options: argparse.Namespace) -> d
 
 def before(name: str, term: str, options: argparse.Namespace) -> tuple[float, float]:
     """Mean and deviation of a term on held-out samples before training, from the plain run of the first seed."""
-    found = [*scores(options.folder / f"{name}-plain-{options.seeds[0]}", "before", term).values()]
-    return mean(found), stdev(found)
+    level, deviation = options.figures[f"{name}-plain-{options.seeds[0]}"]["before"][term]
+    return level, deviation
 
 
 def scores(place: Path, phase: str, term: str) -> dict[str, float]:
@@ -129,35 +132,51 @@ def scores(place: Path, phase: str, term: str) -> dict[str, float]:
 
 
 def train(name: str, repair: str, seed: int, options: argparse.Namespace) -> None:
-    """One run, unless it is there."""
-    kind = domain(name)
+    """One run, unless it is known."""
+    kind, label = domain(name), f"{name}-{repair}-{seed}"
     assert kind, name
+    if label in options.figures:
+        return
     overrides = [f"run.seed={seed}", f"rewards={json.dumps(rewards(name, repair, options))}", *SETTINGS[kind]]
     overrides += [KL[kind]] if repair == "kl" else []
-    run(BASE[kind], f"{name}-{repair}-{seed}", overrides, options.folder)
+    run(BASE[kind], label, overrides, options.folder)
+    options.figures.keep(label, shown(options.folder / label))
 
 
-def gain(places: Sequence[Path], term: str, unit: float = 1.0) -> str:
-    """Mean gain over seeds with its interval over held-out samples, and each seed's."""
-    each = []
-    for place in places:
+def shown(place: Path) -> dict[str, Any]:
+    """Of the critic, the truth and the check: level and deviation before, each held-out sample's gain, rollouts' means over training."""
+    found: dict[str, dict[str, Any]] = {"before": {}, "gains": {}, "training": {}}
+    steps = [json.loads(text) for text in (place / "metrics.jsonl").read_text().splitlines()]
+    for term in ("critic", "truth", "check"):
         first, last = (scores(place, phase, term) for phase in ("before", "after"))
-        each.append({sample: (last[sample] - first[sample]) / unit for sample in first if sample in last})
+        found["before"][term] = [mean(first.values()), stdev(first.values())]
+        found["gains"][term] = {sample: round(last[sample] - first[sample], 4) for sample in first if sample in last}
+        found["training"][term] = [round(one[f"reward/{term}"], 4) for one in steps if f"reward/{term}" in one]
+    return found
+
+
+def gain(runs: Sequence[dict[str, Any]], term: str, unit: float = 1.0) -> str:
+    """Mean gain over seeds with its interval over held-out samples, and each seed's."""
+    each = [{sample: value / unit for sample, value in one["gains"][term].items()} for one in runs]
     shared = set.intersection(*(set(one) for one in each))
     found = interval([mean(one[sample] for one in each) for sample in sorted(shared)])
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}] ({' '.join(f'{mean(one.values()):+.2f}' for one in each)})"
 
 
+def known(name: str, repair: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The runs of those seeds that were made."""
+    labels = [f"{name}-{repair}-{seed}" for seed in options.seeds]
+    return [options.figures[label] for label in labels if label in options.figures]
+
+
 def row(name: str, repair: str, options: argparse.Namespace) -> str | None:
     """A line of the table, of the seeds that were run."""
-    places = [options.folder / f"{name}-{repair}-{seed}" for seed in options.seeds]
-    places = [place for place in places if (place / "summary.json").is_file()]
-    if not places:
+    runs, kind = known(name, repair, options), domain(name)
+    if not runs:
         return None
-    kind = domain(name)
     _, deviation = before(name, "critic", options)
     trainer = {"align": "align", "vlm": "train-vlm"}[str(kind)]
-    cells = [f"`{name}`", trainer, repair, gain(places, "critic", deviation), gain(places, "truth"), gain(places, "check").split(" (")[0]]
+    cells = [f"`{name}`", trainer, repair, gain(runs, "critic", deviation), gain(runs, "truth"), gain(runs, "check").split(" (")[0]]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -193,18 +212,14 @@ def plot(names: Sequence[str], options: argparse.Namespace) -> None:
 def curves(name: str, repair: str, options: argparse.Namespace) -> list[tuple[list[float], list[float]]]:
     """The critic's and the true mean reward at each step, of each seed that was run."""
     made = []
-    for seed in options.seeds:
-        place = options.folder / f"{name}-{repair}-{seed}"
-        if (place / "summary.json").is_file():
-            level, deviation = before(name, "critic", options)
-            rows = [json.loads(text) for text in (place / "metrics.jsonl").read_text().splitlines()]
-            rows = [one for one in rows if "reward/critic" in one]
-            made.append(([(one["reward/critic"] - level) / deviation for one in rows], [one["reward/truth"] for one in rows]))
+    for one in known(name, repair, options):
+        level, deviation = before(name, "critic", options)
+        made.append(([(value - level) / deviation for value in one["training"]["critic"]], one["training"]["truth"]))
     return made
 
 
 def main() -> None:
-    known = [path.stem.removeprefix("tiny_") for path in sorted((ROOT / "critic").glob("tiny_*.yaml"))] + [*SHIPPED]
+    trained = [path.stem.removeprefix("tiny_") for path in sorted((ROOT / "critic").glob("tiny_*.yaml"))] + [*SHIPPED]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="of critics; all that were trained by default")
     parser.add_argument("--repairs", nargs="*", choices=REPAIRS, default=[])
@@ -212,9 +227,11 @@ def main() -> None:
     parser.add_argument("--critics", type=Path, default=Path("runs/critics"))
     parser.add_argument("--folder", type=Path, default=Path("runs/proxy"))
     parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--figures", type=Path, default=KEPT / "proxy.jsonl")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    names = [name for name in options.names or known if domain(name) and folder_of(options.critics, name).is_dir()]
+    options.figures = Figures(options.figures)
+    names = [name for name in options.names or trained if domain(name) and (options.table or folder_of(options.critics, name).is_dir())]
     if missing := sorted(set(options.names) - set(names)):
         parser.error(f"{', '.join(missing)}: no critic of drawings or reports in {options.critics}")
     if not options.table:

@@ -232,7 +232,8 @@ def held_out(place: Path, phase: str, shift: float) -> None:
     place.mkdir(parents=True, exist_ok=True)
     rows = [{"id": str(i), "scores": {"critic": i + shift, "truth": i / 10 - shift / 10, "check": 1.0}} for i in range(10)]
     (place / f"evaluation_{phase}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (place / "summary.json").write_text("{}")
+    steps = [{"reward/critic": 4.5 + k, "reward/truth": 0.45 - k, "reward/check": 1.0} for k in (0, 1)] + [{"evaluation/critic": 5}]
+    (place / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in steps))
 
 
 @pytest.fixture
@@ -240,10 +241,12 @@ def bench_proxy(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     monkeypatch.chdir(ROOT)
     script = importlib.import_module("bench_proxy")
-    options = SimpleNamespace(critics=tmp_path, folder=tmp_path, seeds=[7], plot=None)
+    figures = script.Figures(tmp_path / "figures.jsonl")
+    options = SimpleNamespace(critics=tmp_path, folder=tmp_path, seeds=[7], plot=None, figures=figures)
     for name in ("shipped_reports", "shipped_drawings"):
         held_out(tmp_path / f"{name}-plain-7", "before", 0)
         held_out(tmp_path / f"{name}-plain-7", "after", 2)
+        figures.keep(f"{name}-plain-7", script.shown(tmp_path / f"{name}-plain-7"))
     monkeypatch.setattr(script, "relatives", lambda name, options: [(ROOT / "assets" / "tiny-critic", name)])
     return script, options
 
@@ -267,3 +270,5 @@ def test_the_table_sets_the_critics_gain_beside_the_true_one(bench_proxy):
     assert float(cells[3].split()[0]) == pytest.approx(2 / deviation, abs=1e-3)
     assert float(cells[4].split()[0]) == pytest.approx(-0.2)
     assert script.row("shipped_reports", "kl", options) is None
+    (over_training,) = script.curves("shipped_reports", "plain", options)
+    assert over_training == ([0, pytest.approx(1 / deviation)], [0.45, -0.55])

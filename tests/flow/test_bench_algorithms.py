@@ -7,6 +7,7 @@ import importlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -24,23 +25,20 @@ def bench(monkeypatch):
     return importlib.import_module("bench_algorithms")
 
 
-def place(folder: Path, name: str, after: list[float], **figures) -> Path:
+def place(folder: Path, name: str, after: list[float]) -> Path:
     """A finished run whose held-out samples all scored 0.4 before."""
     (folder / name).mkdir(parents=True, exist_ok=True)
     for phase, values in (("before", [0.4] * len(after)), ("after", after)):
         rows = [{"id": str(i), "scores": {"object_match": value, "clip_score": 1.0}} for i, value in enumerate(values)]
         (folder / name / f"evaluation_{phase}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    known = {
-        "epochs": 8,
-        "calls": 3072,
-        "seconds": 80.0,
-        "trained_on": "object_match",
-        "kl": 0.5,
-        "diversity_base": 0.2,
-        "diversity_train": 0.1,
-    }
-    (folder / name / "measured.json").write_text(json.dumps(known | figures))
     return folder / name
+
+
+def shown(after: list[float], **figures) -> dict[str, Any]:
+    """What a run of samples that all scored 0.4 before showed."""
+    known = {"epochs": 8, "calls": 3072, "seconds": 80.0, "trained_on": "object_match", "kl": 0.5}
+    known |= {"diversity_base": 0.2, "diversity_train": 0.1}
+    return known | {"gains": {"object_match": [value - 0.4 for value in after], "clip_score": [0.0] * len(after)}} | figures
 
 
 def test_all_configurations_that_draw_objects_are_compared_and_the_first_one_comes_first(bench):
@@ -53,15 +51,16 @@ def test_all_configurations_that_draw_objects_are_compared_and_the_first_one_com
 
 def test_epochs_follow_from_the_calls_and_then_from_the_seconds_of_the_first(bench, tmp_path, monkeypatch):
     asked = []
+    figures = bench.Figures(tmp_path / "figures.jsonl")
 
     def train(path, name, options, *overrides):
         asked.append((name, overrides))
         pace = 30.0 if name.startswith("dense") else 10.0
         epochs = int(overrides[0].removeprefix("optim.epochs="))
-        return place(tmp_path, name, [0.5], epochs=epochs, calls=96 * epochs, seconds=pace * epochs)
+        return figures.keep(name, shown([0.5], epochs=epochs, calls=96 * epochs, seconds=pace * epochs))
 
     monkeypatch.setattr(bench, "train", train)
-    options = argparse.Namespace(calls=600, seconds=None, folder=tmp_path)
+    options = argparse.Namespace(calls=600, seconds=None, figures=figures, only_calls=False)
     for name in (bench.FIRST, "dense", "nft"):
         bench.budgets(Path(), name, 7, False, options)
     bench.budgets(Path(), "nft", 7, True, options)
@@ -74,22 +73,44 @@ def test_epochs_follow_from_the_calls_and_then_from_the_seconds_of_the_first(ben
         "nft-shuffled-calls": "optim.epochs=6",
     }
     assert "control=shuffle_rewards" in asked[-1][1]
+    assert sum(name.endswith("-epoch") for name, _ in asked) == 3
+    bench.budgets(Path(), "nft", 8, False, argparse.Namespace(**vars(options) | {"seconds": 20.0, "only_calls": True}))
+    assert [name for name, _ in asked][-1] == "nft-8-calls", "what an epoch judges is known, and seconds were not asked for"
 
 
 def test_a_gain_is_over_prompts_and_seeds_and_the_seconds_column_takes_the_run_of_that_budget(bench, tmp_path):
-    first, second = place(tmp_path, "nft-7-calls", [0.5, 0.7]), place(tmp_path, "nft-8-calls", [0.5, 0.5], kl=1.5)
-    place(tmp_path, "objects-7-calls", [0.5], seconds=40.0)
-    place(tmp_path, "objects-8-calls", [0.5])
-    options = argparse.Namespace(seconds=None, folder=tmp_path)
-    assert bench.table({"nft": [first, second]}, options).splitlines()[-1].count("| – |") == 1, "the first seed's other run is missing"
-    place(tmp_path, "nft-7-seconds", [0.9, 0.9])
-    row = bench.table({"nft": [first, second]}, options).splitlines()[-1]
+    figures = bench.Figures(tmp_path / "figures.jsonl")
+    figures.keep("nft-7-calls", shown([0.5, 0.7]))
+    figures.keep("nft-8-calls", shown([0.5, 0.5], kl=1.5))
+    figures.keep("objects-7-calls", shown([0.5], seconds=40.0))
+    figures.keep("objects-8-calls", shown([0.5]))
+    options, runs = argparse.Namespace(seconds=None, figures=figures), {"nft": ["nft-7-calls", "nft-8-calls"]}
+    assert bench.table(runs, options).splitlines()[-1].count("| – |") == 1, "the first seed's other run is missing"
+    figures.keep("nft-7-seconds", shown([0.9, 0.9]))
+    row = bench.table(runs, options).splitlines()[-1]
     assert "| +0.150 [-0.485, +0.785] (+0.20 +0.10) |" in row  # of the prompts' mean gains 0.1 and 0.2
     assert "| +0.300 [+0.300, +0.300] (+0.50 +0.10) |" in row  # of the first seed's other run, and the second's only one
     assert "| 8 | 10.0 | 0.200 to 0.100 | 1 |" in row
-    (tmp_path / "objects-8-calls" / "measured.json").unlink()
-    row = bench.table({"nft": [first, second]}, options).splitlines()[-1]
+    del figures.runs["objects-8-calls"]
+    row = bench.table(runs, options).splitlines()[-1]
     assert row.count("| – |") == 1, "nobody knows how long the second seed's first configuration took"
+
+
+def test_a_run_that_is_kept_is_not_made_again_by_another_process(bench, tmp_path):
+    bench.Figures(tmp_path / "kept" / "figures.jsonl").keep("nft-7-calls", shown([0.5]))
+    bench.Figures(tmp_path / "kept" / "figures.jsonl").keep("nft-7-calls", shown([0.7]))
+    figures = bench.Figures(tmp_path / "kept" / "figures.jsonl")
+    assert bench.train(Path("missing.yaml"), "nft-7-calls", argparse.Namespace(figures=figures))["gains"]["object_match"] == [0.7 - 0.4]
+    (tmp_path / "kept" / "figures.jsonl").write_text('{"run": "nft-7-calls"}\n[1]\n')
+    with pytest.raises(SystemExit, match=r"figures\.jsonl:2: not a run"):
+        bench.Figures(tmp_path / "kept" / "figures.jsonl")
+
+
+def test_gains_stand_in_the_order_of_the_samples_ids(bench, tmp_path):
+    made = place(tmp_path, "nft-7-calls", [0.5, 0.7])
+    rows = (made / "evaluation_after.jsonl").read_text().splitlines()
+    (made / "evaluation_after.jsonl").write_text("\n".join(rows[::-1]))
+    assert bench.gains(made, "object_match") == [0.1, 0.3]
 
 
 def test_nothing_has_departed_before_training_and_something_has_after_it(bench, config_text, tmp_path, monkeypatch):
