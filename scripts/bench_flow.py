@@ -10,6 +10,9 @@ models/stable_diffusion/sd3_5.py of X-GenGroup/Flow-Factory), since the trainers
 `--peer` a checkout of flow_grpo samples and scores by its own functions. flow_grpo encodes the prompts of every batch anew;
 Flow-Factory encodes them once, and sends a gradient through both halves of the guidance.
 
+`--micro-batch` counts a peer's pictures. Of ours as many go through the network together as fill the same memory: under guidance twice as
+many, since the unconditional half, which gets no gradient, is not in the update (`--own-micro-batch` asks for another number).
+
 Seconds are processor time of one thread on a CPU, so that a busy machine changes little, and wall time on a GPU. Ratios are the faster
 peer's seconds by ours; the memory's is ours by the smaller peer's, peaks over what the loaded model takes.
 """
@@ -284,6 +287,8 @@ def child(options: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(1)
+    if options.side == "vlreward":
+        options.micro_batch = own_pictures(options)
     clock = Clock(options.device)
     epoch = ours(options) if options.side == "vlreward" else peer(options.side, options)
     before = held(options.device)
@@ -291,6 +296,12 @@ def child(options: argparse.Namespace) -> None:
     with clock("total"):
         epoch(options.groups, clock)
     options.result.write_text(json.dumps(clock.spent | {"memory": peak(options.device) - before}))
+
+
+def own_pictures(options: argparse.Namespace) -> int:
+    """Of our micro-batch: as many rows in the network as a peer's, which has two a picture under guidance."""
+    rows = options.micro_batch * (2 if options.guidance > 1 else 1)
+    return options.own_micro_batch or min(rows, options.groups * options.size)
 
 
 def held(device: str) -> float:
@@ -329,7 +340,8 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=32, help="tokens of a prompt")
     parser.add_argument("--groups", type=int, default=2)
     parser.add_argument("--size", type=int, default=4, help="of a group")
-    parser.add_argument("--micro-batch", type=int, default=4)
+    parser.add_argument("--micro-batch", type=int, default=4, help="pictures of a peer's micro-batch")
+    parser.add_argument("--own-micro-batch", type=int, help="of ours; none: twice as many with guidance, which take the same memory")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--guidance", type=float, default=4.5)
     parser.add_argument("--beta", type=float, default=0.0)
