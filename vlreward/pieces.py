@@ -16,6 +16,11 @@ def in_pieces(model: Any) -> bool:
     return any(isinstance(module, FSDPModule) for module in model.modules())
 
 
+def divided_now(model: Any) -> bool:
+    """Whether a pass gathers weights that lie in pieces at this moment."""
+    return any(isinstance(weight, DTensor) for weight in model.parameters())
+
+
 @contextmanager
 def whole(model: Any) -> Iterator[None]:
     """All weights of an FSDP2 model in every process, gathered once for many forward passes; any other model is left as it is.

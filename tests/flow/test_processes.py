@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import generators
 import pytest
 import torch
 from processes import PLAIN, SHARDED, each_in_two_processes, in_two_processes, launched
@@ -201,6 +202,23 @@ def test_two_processes_that_share_the_weights_take_the_steps_of_one(small, tmp_p
     config = small(objective, *more)
     one = train(config)
     two, _ = in_two_processes("align", config, tmp_path, SHARDED, launched("fsdp2")[1])
+    same(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fsdp2", "zero2"])
+def test_processes_whose_rows_belong_to_different_experts_wait_for_each_other(small, tmp_path, name):
+    """Of Wan 2.2, where each row of an update has a level of its own: one row a pass and process, whose expert the other's may not be."""
+    if name == "zero2":
+        pytest.importorskip("deepspeed")
+    folder = generators.wan(tmp_path / "model", experts=0.75)
+    block = f"{{kind: wan, model: {folder}, lora: 4, pixels: 16, width: 32, frames: 5, prompt_tokens: 24}}"
+    shape = ("group={groups: 2, size: 2, micro_batch: 1}", "optim.lr=0.01", "eval=", "sampler={kernel: ode, steps: 4, grid: native}")
+    bright = f"rewards=[{{kind: {BRIGHTNESS}:Brightness}}]"
+    config = small("objective: {kind: nft, beta: 0.1}", f"generator={block}", *shape, bright)
+    one = train(config)
+    environment = launched(name)[1] | {"DS_ACCELERATOR": "cpu"}
+    two, _ = in_two_processes("align", config, tmp_path, SHARDED if name == "fsdp2" else PLAIN, environment)
     same(one, two)
 
 

@@ -66,6 +66,27 @@ def test_rows_on_both_sides_of_the_boundary_go_to_their_experts(tmp_path):
     assert moved == {"high"}
 
 
+def test_an_expert_that_another_process_asks_for_computes_here_too_and_changes_nothing(tmp_path):
+    """Weights in pieces are gathered, and divided gradients summed, by all processes or by none."""
+    model = load(generators.wan(tmp_path, experts=0.5))
+    net: Any = model.net
+    assert net._no_split_modules == ["WanTransformerBlock"], "FSDP would gather both experts whole"
+    x, s, condition = torch.randn(2, *model.shape()), torch.tensor([0.9, 0.8]), model.encode(["a", "b"])
+    alone = model.velocity(x, s, condition)
+    ran = []
+    net.low.register_forward_hook(lambda *_: ran.append("low"))
+    net.agree = lambda asked: [True, True]
+    with torch.no_grad():
+        assert torch.equal(model.velocity(x, s, condition), alone)
+    assert not ran, "rollouts have whole weights, and processes may make different numbers of them"
+    together = model.velocity(x, s, condition)
+    assert torch.equal(together, alone)
+    assert ran == ["low"]
+    together.square().sum().backward()
+    reached = {name.split(".")[0]: w.grad.abs().sum().item() for name, w in net.named_parameters() if w.requires_grad and "lora_B" in name}
+    assert reached["low"] == 0 < reached["high"]
+
+
 def test_a_lora_of_both_experts_is_trained_and_exported(tmp_path):
     folder = generators.wan(tmp_path / "model", experts=0.95)
 

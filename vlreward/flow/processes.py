@@ -66,8 +66,11 @@ class Processes(Launch):
             problem = f"is {config.group.micro_batch}, which makes {an_update} micro-batches an update; {self.count} processes need"
             raise ConfigError(f"{problem} a multiple of {self.count}", "group.micro_batch")
 
-    def divide(self, net: torch.nn.Module) -> None:
-        """Lay the weights in pieces over the processes, where that is what the launch asks for."""
+    def divide(self, net: Any) -> None:
+        """Lay the weights in pieces over the processes, where that is what the launch asks for. Networks that choose which of their parts
+        compute (`agree`) do so together from here on, unless the weights and gradients lie whole everywhere."""
+        if hasattr(net, "agree") and self.kind in ("FSDP", "DEEPSPEED"):
+            net.agree = self.agree
         if self.count > 1 and self._sharded:
             from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 

@@ -78,6 +78,14 @@ class Launch:
         end = list(accumulate(counts))[self.rank]
         return torch.cat([rows[: end - len(own)], own, rows[end:]])
 
+    def agree(self, flags: Sequence[bool]) -> list[bool]:
+        """Which of several things hold in any of the processes."""
+        if self.count == 1:
+            return list(flags)
+        found = torch.tensor(list(flags), dtype=torch.uint8)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX, group=self._objects)
+        return [bool(flag) for flag in found]
+
     def average(self, weights: Sequence[torch.nn.Parameter]) -> None:
         """Put the mean of all processes' gradients in place of each one's own."""
         if self.count == 1:

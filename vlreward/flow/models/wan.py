@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from vlreward.flow.math import TRAIN_STEPS
 from vlreward.flow.models.base import Condition
 from vlreward.flow.models.pipeline import gathered, spread
 from vlreward.flow.models.video import VideoGenerator, keeping
+from vlreward.pieces import divided_now
 from vlreward.registry import register
 
 WORDS = 512
@@ -158,22 +159,38 @@ class WanFirstLast(WanImage):
 
 
 class Experts(nn.Module):
-    """Two transformers as one network with one LoRA: `high` computes the rows whose timestep is at the boundary or above."""
+    """Two transformers as one network with one LoRA: `high` computes the rows whose timestep is at the boundary or above.
+
+    Where processes share the weights or their gradients (`agree` is given then), each of them computes with an expert that any of them has
+    rows for, on a row whose result counts for nothing where it has none: else the others would wait for ever.
+    """
+
+    agree: Callable[[Sequence[bool]], list[bool]] | None = None
+    """Which of several things hold in any process, of those that hold in this one."""
 
     def __init__(self, high: Any, low: Any, boundary: float):
         super().__init__()
         self.high, self.low, self.boundary = high, low, boundary
+        self._no_split_modules = high._no_split_modules  # what FSDP divides, each on its own
 
     def forward(self, return_dict: bool = False, **inputs: torch.Tensor) -> tuple[torch.Tensor]:
         timestep = inputs["timestep"]
         noisy = timestep.flatten(1)[:, 0] if timestep.ndim > 1 else timestep
         noisy = noisy >= self.boundary
-        if noisy.all() or not noisy.any():
-            return (self.high if noisy.all() else self.low)(**inputs, return_dict=return_dict)
-        halves = ((net, {name: value[rows] for name, value in inputs.items()}) for net, rows in ((self.high, noisy), (self.low, ~noisy)))
-        parts = [net(**half, return_dict=False)[0] for net, half in halves]
+        asked = [bool(noisy.any()), not bool(noisy.all())]
+        if self.agree and (torch.is_grad_enabled() or divided_now(self)):
+            asked = self.agree(asked)
+        if sum(asked) == 1:
+            return (self.high if asked[0] else self.low)(**inputs, return_dict=return_dict)
+        made = [self._part(net, rows, inputs) for net, rows in ((self.high, noisy), (self.low, ~noisy))]
         back = torch.cat([noisy.nonzero(), (~noisy).nonzero()]).flatten().argsort()
-        return (torch.cat(parts)[back],)
+        return (torch.cat(made)[back],)
+
+    def _part(self, net: nn.Module, rows: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The velocity of these rows; of no row, from a pass that leads nowhere."""
+        taken = rows if rows.any() else torch.arange(len(rows), device=rows.device) == 0
+        made = net(**{name: value[taken] for name, value in inputs.items()}, return_dict=False)[0]
+        return made if rows.any() else made[:0]
 
     @property
     def peft_config(self) -> dict[str, Any]:
