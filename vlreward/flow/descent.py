@@ -114,8 +114,9 @@ class DividedDescent(Descent):
         self.engine.step()
 
     def state_dict(self) -> dict[str, Any]:
-        from deepspeed.utils import safe_get_full_optimizer_state as whole  # type: ignore[import-not-found]
+        from deepspeed.utils import safe_get_full_optimizer_state  # type: ignore[import-not-found]
 
+        whole: Any = safe_get_full_optimizer_state
         steps = [row["step"] for row in self.inner.state.values()]
         own = {name: value for name, value in self.inner.param_groups[0].items() if name != "params"}
         groups = [own | {"params": list(range(len(self.weights)))}]
