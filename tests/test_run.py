@@ -1,10 +1,12 @@
 import importlib.util
 import json
+import sys
 
 import pytest
 import torch
 from PIL import Image
 
+from vlreward import registry
 from vlreward.data.media import Clip, Picture
 from vlreward.errors import ConfigError
 from vlreward.rewards.composite import Composite
@@ -28,6 +30,26 @@ def test_an_existing_folder_is_refused_resumed_or_replaced(run):
     with pytest.raises(ConfigError, match="was made by `vlreward align`"):
         RunFolder.open(run, "score", {"a": 1}, resume=True)
     assert RunFolder.open(run, "align", {"a": 2}, fresh=True).read("metrics.jsonl") == []
+
+
+def test_a_file_of_the_users_own_that_changed_between_sittings_is_told_once(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(registry, "_outside_files", {})
+    reward = tmp_path / "mine.py"
+
+    def sitting(text: str) -> RunFolder:
+        reward.write_text(f"from vlreward.rewards.base import Reward\nclass Mine(Reward):\n    {text}\n")
+        for name in [name for name in sys.modules if name.startswith("vlreward_outside.mine")]:
+            del sys.modules[name]  # as in another process
+        registry.find("rewards", f"{reward}:Mine")
+        return RunFolder.open(run, "align", {"a": 1}, resume=True)
+
+    sitting("level = 1")
+    assert capsys.readouterr().err == ""
+    folder = sitting("level = 2")
+    assert capsys.readouterr().err == f"align: {reward} has changed since this run's last sitting; from here on its new text counts\n"
+    assert [row["kind"] for row in folder.read("notices.jsonl")] == ["changed"]
+    sitting("level = 2")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b"])

@@ -7,6 +7,7 @@ packages' files once, so a new file is found by being there. `pkg.mod:Class` and
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import pkgutil
@@ -40,6 +41,7 @@ PACKAGES = {
     "refiners": ("vlreward.flow.steer",),
 }
 _parts: dict[str, dict[str, type]] = {family: {} for family in PACKAGES}
+_outside_files: dict[str, str] = {}
 
 T = TypeVar("T", bound=type)
 
@@ -113,9 +115,15 @@ def spelling(cls: type) -> str:
     return vars(cls).get("origin") or cls.kind  # type: ignore[attr-defined]
 
 
+def outside() -> dict[str, str]:
+    """The files of `file.py:Class` that were read so far, each with a mark of its text."""
+    return dict(_outside_files)
+
+
 def _load_file(path: Path) -> Any:
     key = f"vlreward_outside.{path.stem}_{abs(hash(path)):x}"
     if key not in sys.modules:
+        _outside_files[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         spec = importlib.util.spec_from_file_location(key, path)
         assert spec is not None and spec.loader is not None, f"{path} is not a Python file"
         module = importlib.util.module_from_spec(spec)

@@ -1,9 +1,9 @@
 """The folder of one run: what every command writes, how it is saved, and how the next sitting goes on from it.
 
 runs/<name>/config.yaml        the resolved configuration
-            run.json           command, versions, git commit, fingerprint of the configuration, status
+            run.json           command, versions, git commit, fingerprints of the configuration and of your own files, status
             metrics.jsonl      one row a step: reward/<name>, loss/<name>, time/<stage> in seconds, tokens/<stage>
-            notices.jsonl      what looks like cheating or a standstill, once a kind
+            notices.jsonl      what looks like cheating or a standstill, once a kind; your own files that changed between sittings
             rollouts.jsonl     logged rollouts with scores, notes, errors and boxes; their pictures in media/
             evaluation_<phase>.jsonl   held-out scores, one row an answer
             held_out.jsonl     prompts and seeds of a generator's held-out pictures: plain diffusers draws them again
@@ -33,6 +33,7 @@ import yaml
 from vlreward.config import fingerprint, resolved
 from vlreward.data.media import Clip, Picture
 from vlreward.errors import ConfigError, UserError
+from vlreward.registry import outside
 from vlreward.run.processes import environment, meet, rank
 from vlreward.types import Action, RewardTable, Rollout
 
@@ -97,7 +98,12 @@ class RunFolder:
             raise UserError(f"cannot write to {path}: {error.strerror}") from error
         folder = cls(path, run)
         folder._text("config.yaml", yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True))
-        folder.status("running", command=command, fingerprint=mark)
+        own = outside()
+        for file in sorted(name for name, was in known.get("outside", {}).items() if resume and own.get(name, was) != was):
+            text = f"{file} has changed since this run's last sitting; from here on its new text counts"
+            folder.notice(0, "changed", text)
+            print(f"{command}: {text}", file=sys.stderr, flush=True)
+        folder.status("running", command=command, fingerprint=mark, outside=own)
         meet()
         return folder
 
