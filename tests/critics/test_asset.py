@@ -1,4 +1,4 @@
-"""The critic that is shipped orders comparisons that it never saw."""
+"""The critics that are shipped order comparisons that they never saw."""
 
 from __future__ import annotations
 
@@ -11,15 +11,25 @@ from vlreward.critics.measures import figures
 from vlreward.critics.network import Critic
 from vlreward.tiny.preferences import TinyComparisons
 
-ASSET = Path(__file__).parents[2] / "assets" / "tiny-critic"
+ASSETS = Path(__file__).parents[2] / "assets"
+REPORTS, DRAWINGS = {"task": "reports"}, {"task": "drawings"}
 
 
 @pytest.fixture(scope="module")
-def critic():
-    return Critic.load(ASSET)
+def critics():
+    return {name: Critic.load(ASSETS / name) for name in ("tiny-critic", "tiny-critic-places")}
 
 
-@pytest.mark.parametrize("settings", [{"task": "reports"}, {"task": "drawings"}, {"task": "drawings", "side": 32}])
-def test_it_orders_held_out_attempts(critic, settings):
-    judged = judge(critic, TinyComparisons(count=64, seed=3, holdout=True, **settings).comparisons(), 16)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("tiny-critic", REPORTS),
+        ("tiny-critic", DRAWINGS),
+        ("tiny-critic", {**DRAWINGS, "side": 32}),
+        ("tiny-critic-places", REPORTS),
+        ("tiny-critic-places", {**REPORTS, "places": True}),
+    ],
+)
+def test_it_orders_held_out_attempts(critics, name, settings):
+    judged = judge(critics[name], TinyComparisons(count=64, seed=3, holdout=True, **settings).comparisons(), 16)
     assert figures(judged)["pair_accuracy"]["mean"] > 0.87
