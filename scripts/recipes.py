@@ -4,8 +4,8 @@
 
 What a run gained is a line of `--figures` (assets/figures/recipes.jsonl), and a run that is there is not run again. `--control` adds one
 run with shuffled rewards, which must not gain; `--total` adds what the weighted sum of all rewards gained with the first seed, beside the
-first reward; `--known` runs nothing, and leaves open what was not run. The last column is the processor time of the first seed's run that
-has one, evaluations included, which is the same on a busy machine; where a run was made in several sittings, its seconds by the clock.
+first reward; `--known` runs nothing, and leaves open what was not run. The last column is the processor time of the first of its runs that
+has one, evaluations included, which is the same on a busy machine; where all were made in several sittings, the seconds by the clock.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ def row(config: Path, names: list[str], options: argparse.Namespace) -> list[str
     first = next(iter(found[0]), "")
     before = f"{found[0][first]['before']:.3f}" if first else OPEN
     cells = [f"`{config.stem}`", f"`{first}`" if first else OPEN, before, *(gained(held_out.get(first)) for held_out in found)]
-    whole = shown[: len(options.seeds)]
-    return [*cells, *[gained(found[0].get("total"))] * options.total, took([one for one in whole if one])]
+    return [*cells, *[gained(found[0].get("total"))] * options.total, took([one for one in shown if one])]
 
 
 def main() -> None:
