@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Train assets/tiny-critic, which reads reports about tiny scenes and pictures for captions, from assets/tiny-vlm-judge.
+"""Train the critics of assets: what reads reports about tiny scenes, pictures for captions, and clips.
 
-    python scripts/build_critic.py                # trains in two stages, then writes the asset: a quarter of an hour of a core
-    python scripts/build_critic.py --places       # assets/tiny-critic-places from that asset: five minutes of a core
-    python scripts/build_critic.py --write        # writes the asset again from the run (or --places --write the other)
+    python scripts/build_critic.py                        # assets/tiny-critic, from assets/tiny-vlm-judge: a quarter of an hour of a core
+    python scripts/build_critic.py tiny-critic-places     # from that asset: five minutes
+    python scripts/build_critic.py tiny-critic-clips      # from assets/tiny-vlm-judge: four minutes
+    python scripts/build_critic.py --write                # writes an asset again from its run
 
-First it learns which sentences of a report are true (configs/critic/tiny_steps.yaml), then, with a number at the end in their place, to
-order whole reports and drawings. It is kept in bfloat16 so that it is small. The other one was trained on from there by
-configs/critic/tiny_places.yaml, on reports as a policy writes them, with places.
+The first one learns which sentences of a report are true (configs/critic/tiny_steps.yaml), then, with a number at the end in their place,
+to order whole reports and drawings. The others are runs of configs/critic/tiny_places.yaml (reports as a policy writes them, with places)
+and tiny_clips.yaml. All are kept in bfloat16 so that they are small.
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ from vlreward.critics.train import train
 from vlreward.tiny.preferences import TinyComparisons
 
 ROOT = Path(__file__).parent.parent
-ASSET, PLACES = (ROOT / "assets" / name for name in ("tiny-critic", "tiny-critic-places"))
+REPORTS: dict[str, Any] = {"task": "reports", "count": 512}
+DRAWINGS: dict[str, Any] = {"task": "drawings", "count": 512}
+ASSETS: dict[str, dict[str, dict[str, Any]]] = {
+    "tiny-critic": {"reports": REPORTS, "drawings": DRAWINGS, "drawings of 32 pixels": {**DRAWINGS, "count": 256, "side": 32}},
+    "tiny-critic-places": {"reports with places": {**REPORTS, "places": True}, "reports": REPORTS},
+    "tiny-critic-clips": {"clips": {"task": "clips", "count": 512, "side": 32}},
+}
+"""Each with the held-out comparisons that say what it is worth."""
 PIXELS = [9216, 9216]
 SENTENCES = "tiny-critic-steps"
 """The first stage's run."""
@@ -54,42 +62,39 @@ def configuration(folder: Path, steps: int) -> TrainCritic:
     return parse(TrainCritic, tree)
 
 
-def write(run: Path, asset: Path, tasks: dict[str, dict[str, Any]]) -> None:
-    """The run's critic in bfloat16, as the asset, and its figures then on held-out comparisons of these tasks."""
+def write(run: Path, asset: str) -> None:
+    """The run's critic in bfloat16, as the asset, and its figures then."""
+    place = ROOT / "assets" / asset
     critic = Critic.load(run / "critic")
     critic.trunk.to(torch.bfloat16)
-    critic.save(asset)
-    for file in asset.iterdir():
+    critic.save(place)
+    for file in place.iterdir():
         file.chmod(0o644)
-    again = Critic.load(asset)
-    for name, task in tasks.items():
+    again = Critic.load(place)
+    for name, task in ASSETS[asset].items():
         one = figures(judge(again, TinyComparisons(holdout=True, **task).comparisons(), 16))
         accuracy, length = one["pair_accuracy"], one["length"]
         print(name, {key: round(value, 4) for key, value in accuracy.items()}, round(one["calibration"]["ece"], 4), length, flush=True)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     kept = [{k: round(v, 5) for k, v in row.items() if not k.startswith("time/")} for row in rows if row["step"] % 10 == 0]
-    (asset / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    (place / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("asset", nargs="?", choices=[*ASSETS], default="tiny-critic")
     parser.add_argument("--folder", type=Path, default=Path("runs"))
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--places", action="store_true", help="the critic of reports with places, from the shipped one")
+    parser.add_argument("--steps", type=int, default=500, help="of tiny-critic's second stage")
     parser.add_argument("--write", action="store_true", help="only write the asset again")
     options = parser.parse_args()
-    reports = {"task": "reports", "count": 512}
-    if options.places:
-        config, _ = load(ROOT / "configs" / "critic" / "tiny_places.yaml", [f"run.folder={options.folder}"], TrainCritic)
-        stages, asset, tasks = [config], PLACES, {"reports with places": {**reports, "places": True}, "reports": reports}
-    else:
-        first, _ = load(ROOT / "configs" / "critic" / "tiny_steps.yaml", [f"run.folder={options.folder}"], TrainCritic)
-        config = configuration(options.folder, options.steps)
-        drawings = {"drawings": {"task": "drawings", "count": 512}, "drawings of 32 pixels": {"task": "drawings", "count": 256, "side": 32}}
-        stages, asset, tasks = [first, config], ASSET, {"reports": reports, **drawings}
+    last = options.asset.removeprefix("tiny-critic-")
+    first, _ = load(
+        ROOT / f"configs/critic/tiny_{'steps' if last == options.asset else last}.yaml", [f"run.folder={options.folder}"], TrainCritic
+    )
+    stages = [first, configuration(options.folder, options.steps)] if last == options.asset else [first]
     for stage in stages if not options.write else ():
         train(stage, resume=(options.folder / stage.run.name).exists())
-    write(config.run.folder / config.run.name, asset, tasks)
+    write(options.folder / stages[-1].run.name, options.asset)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ REPORTS, DRAWINGS = {"task": "reports"}, {"task": "drawings"}
 
 @pytest.fixture(scope="module")
 def critics():
-    return {name: Critic.load(ASSETS / name) for name in ("tiny-critic", "tiny-critic-places")}
+    return {name: Critic.load(ASSETS / name) for name in ("tiny-critic", "tiny-critic-places", "tiny-critic-clips")}
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,7 @@ def critics():
         ("tiny-critic", {**DRAWINGS, "side": 32}),
         ("tiny-critic-places", REPORTS),
         ("tiny-critic-places", {**REPORTS, "places": True}),
+        ("tiny-critic-clips", {"task": "clips", "side": 32}),
     ],
 )
 def test_it_orders_held_out_attempts(critics, name, settings):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vlreward.errors import ConfigError
+from vlreward.rewards.motions import MotionMatch
 from vlreward.rewards.objects import ObjectMatch
 from vlreward.tiny.preferences import HABITS, TinyComparisons
 
@@ -58,6 +59,17 @@ def test_a_drawing_without_mistakes_and_no_other_is_what_its_caption_says():
     found = judge.score(rollouts).scores
     agree = [(value == 1) == (score == 1) for value, score in zip(found.tolist(), scores, strict=True)]
     assert np.mean(agree) > 0.97
+
+
+def test_a_clip_is_as_right_as_its_motion_matches_and_jumping_ones_go_no_way():
+    seen = set()
+    for one in TinyComparisons(task="clips", count=40, answers=3, side=32):
+        found = MotionMatch().score(one.rollouts).scores.tolist()
+        for value, score, color, direction, smoothness in zip(found, one.scores, *one.aspects.values(), strict=True):
+            assert value == pytest.approx({(1, 1): 1, (1, 0): 2 / 3}.get((color, direction), 0))
+            assert score == 1 - ((1 - color) + (1 - direction)) / 2
+            seen.add((color, direction, smoothness))
+    assert seen == {(1, 1, 1), (0, 1, 1), (1, 0, 1), (1, 0, 0), (0, 0, 1), (0, 0, 0)}
 
 
 def test_the_target_policy_wrote_the_reference_and_its_rollout():

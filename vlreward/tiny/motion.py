@@ -72,6 +72,11 @@ def glide(rng: random.Random, new: bool = False) -> Motion:
     """
     kinds = itertools.product(enumerate(COLORS), enumerate(WAYS))
     (_, color), (_, way) = rng.choice([kind for kind in kinds if (sum(place for place, _ in kind) % 4 == 0) == new])
+    return gliding(rng, color, way)
+
+
+def gliding(rng: random.Random, color: str, way: str) -> Motion:
+    """A circle of this color that moves this way from anywhere, and meets no border."""
     shape, side, travel = "circle", rng.uniform(0.32, 0.38), PACE * (FRAMES - 1)
     free = 1 - side - 0.04
     center = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from vlreward.config import Bound, Count, Fraction
 from vlreward.data.comparisons import Comparisons
-from vlreward.data.media import Picture
+from vlreward.data.media import Clip, Picture
 from vlreward.errors import ConfigError
 from vlreward.registry import register
+from vlreward.tiny.motion import FRAMES, WAYS, glide, gliding
 from vlreward.tiny.scene import COLORS, LARGE, SHAPES, SMALL, Thing, draw, placed, scene, two
 from vlreward.tiny.tasks import HOLDOUT, SIDE, in_place, seen, stands, told
 from vlreward.types import Comparison, Rollout, Sample
@@ -20,8 +22,10 @@ TURNED = {"left of": "right of", "right of": "left of", "above": "below", "below
 PADDING = " is there."
 """What makes an answer longer and neither better nor worse."""
 MOST_PADDING = 3
-MISTAKES = {"reports": 3, "drawings": 2}
+MISTAKES = {"reports": 3, "drawings": 2, "clips": 2}
 """Most mistakes of an attempt."""
+JUMPS = [list(order) for order in itertools.permutations(range(FRAMES)) if all(abs(a - b) > 1 for a, b in itertools.pairwise(order))]
+"""Orders of a clip's frames in which no two neighbours stay together."""
 HABITS = ("true", "turned", "recolored", "backwards", "brief", "wordy")
 """What the policies of `policies` do: nothing wrong; turn relations round; say the next color of each thing; name the second thing first;
 leave out all but the relation; say the relation twice."""
@@ -33,12 +37,13 @@ class TinyComparisons(Comparisons):
     """Comparisons of the tiny world, made as they are read: number i of a seed is the same on every machine.
 
     `reports`: answers to what there is in a picture, with 0 to 3 mistakes in colors, shapes and the relation (the aspects), a label for
-    each sentence, and padding whose length says nothing of the truth. `drawings`: pictures for a caption with 0 to 2 things wrong.
+    each sentence, and padding whose length says nothing of the truth. `drawings`: pictures for a caption with 0 to 2 things wrong. `clips`:
+    clips for a caption, wrong in color, in motion (direction or smoothness), or both; these are the aspects.
     `policies`: answers of two policies with habits, one of which wrote `target.reference` too (score 1). A score is 1 minus the share of
     the most mistakes.
     """
 
-    task: Literal["reports", "drawings", "policies"]
+    task: Literal["reports", "drawings", "clips", "policies"]
     count: Count
     seed: int = 0
     holdout: bool = False
@@ -52,7 +57,7 @@ class TinyComparisons(Comparisons):
     places: bool = False
     """Reports give the box of each thing too, always the right one, as the tiny policies write them."""
     side: Count = SIDE
-    """Pixels of drawings; the tiny generator makes them of 32."""
+    """Pixels of drawings and clips; the tiny generators make them of 32."""
 
     def __post_init__(self):
         most = MISTAKES.get(self.task, 1) + 1
@@ -109,6 +114,27 @@ def drawings(rng: random.Random, source: TinyComparisons, name: str) -> Comparis
     return Comparison(id=name, rollouts=rollouts, scores=scores, aspects=aspects, facts={"truth": scores})
 
 
+def clips(rng: random.Random, source: TinyComparisons, name: str) -> Comparison:
+    """Clips of a circle, wrong in color, in how it moves, or both. One that is not smooth jumps, and so goes no way."""
+    view = glide(rng)
+    counts = _counts(rng, source)
+    sample = Sample(id=name, prompt=view.caption, target=view.target)
+    color, way = view.target["motions"][0]["color"], view.target["motions"][0]["direction"]
+    made, found = [], []
+    for count in counts:
+        wrong = rng.sample(("color", rng.choice(("direction", "smoothness"))), count)
+        shown = rng.choice([other for other in COLORS if other != color]) if "color" in wrong else color
+        there = rng.choice([other for other in WAYS if other != way]) if "direction" in wrong else way
+        frames = gliding(rng, shown, there).clip(source.side).tensor
+        made.append(Clip(frames[rng.choice(JUMPS)] if "smoothness" in wrong else frames))
+        wrong += ["direction"] * ("smoothness" in wrong)
+        found.append({aspect: float(aspect not in wrong) for aspect in ("color", "direction", "smoothness")})
+    scores = tuple(1 - count / MISTAKES["clips"] for count in counts)
+    aspects = {aspect: tuple(one[aspect] for one in found) for aspect in found[0]}
+    rollouts = tuple(Rollout(sample=sample, made=clip) for clip in made)
+    return Comparison(id=name, rollouts=rollouts, scores=scores, aspects=aspects, facts={"truth": scores})
+
+
 def policies(rng: random.Random, source: TinyComparisons, name: str) -> Comparison:
     """A rollout of the policy that wrote the reference, and one of another, both for the same question."""
     view = two(rng)
@@ -138,7 +164,7 @@ def habit(rng: random.Random, things: Sequence[Thing], policy: str) -> str:
 
 
 MAKERS: dict[str, Callable[[random.Random, TinyComparisons, str], Comparison]] = {
-    "reports": reports, "drawings": drawings, "policies": policies,
+    "reports": reports, "drawings": drawings, "clips": clips, "policies": policies,
 }  # fmt: skip
 
 
