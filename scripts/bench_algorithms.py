@@ -85,9 +85,9 @@ class Timed(Trainer):
         return {}
 
     def _evaluated(self, place: Path, phase: str) -> bool:
-        """Whether a run judged as many held-out pictures by all rewards of this one."""
+        """Whether a run judged as many held-out pictures by the rewards of this one."""
         rows = [json.loads(line) for line in (place / f"evaluation_{phase}.jsonl").read_text().splitlines()]
-        return len(rows) == len(self.held_out) and set(self.config.rewards.names) <= set(rows[0]["scores"])
+        return len(rows) == len(self.held_out) and set(self.config.rewards.names) == set(rows[0]["scores"])
 
     def step(self) -> dict[str, float]:
         began = time.process_time()
@@ -170,8 +170,8 @@ def budgets(path: Path, name: str, seed: int, control: bool, options: argparse.N
     label, fixed = f"{name}-{'shuffled' if control else seed}", [f"run.seed={seed}", *["control=shuffle_rewards"] * control]
     epochs = max(1, round(options.calls / calls_an_epoch(path, name, options)))
     train(path, f"{label}-calls", options, f"optim.epochs={epochs}", *fixed)
-    others = equal_seconds(f"{label}-calls", seed, options)
-    if not control and not options.only_calls and others:
+    others = None if control or options.only_calls else equal_seconds(f"{label}-calls", seed, options)
+    if others:
         train(path, f"{label}-seconds", options, f"optim.epochs={others}", *fixed)
 
 

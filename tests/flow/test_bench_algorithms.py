@@ -74,8 +74,10 @@ def test_epochs_follow_from_the_calls_and_then_from_the_seconds_of_the_first(ben
     }
     assert "control=shuffle_rewards" in asked[-1][1]
     assert sum(name.endswith("-epoch") for name, _ in asked) == 3
-    bench.budgets(Path(), "nft", 8, False, argparse.Namespace(**vars(options) | {"seconds": 20.0, "only_calls": True}))
-    assert [name for name, _ in asked][-1] == "nft-8-calls", "what an epoch judges is known, and seconds were not asked for"
+    bench.budgets(Path(), "nft", 8, False, argparse.Namespace(**vars(options) | {"only_calls": True}))
+    assert [name for name, _ in asked][-1] == "nft-8-calls", (
+        "what an epoch judges is known, and nobody asked for equal seconds, which hang on a run that is missing"
+    )
 
 
 def test_a_gain_is_over_prompts_and_seeds_and_the_seconds_column_takes_the_run_of_that_budget(bench, tmp_path):
@@ -130,12 +132,14 @@ def test_nothing_has_departed_before_training_and_something_has_after_it(bench, 
     assert bench.diversity(trainer, "base") == before != bench.diversity(trainer, trainer.evaluated)
 
 
-def test_an_evaluation_serves_other_runs_only_where_it_judged_all_that_they_judge(bench, tmp_path):
+def test_an_evaluation_serves_other_runs_only_where_it_judged_what_they_judge(bench, tmp_path):
     known = place(tmp_path, "objects-7-calls", [0.5, 0.6])
-    trainer = SimpleNamespace(held_out=[1, 2], config=SimpleNamespace(rewards=SimpleNamespace(names=("object_match",))))
+    trainer = SimpleNamespace(held_out=[1, 2], config=SimpleNamespace(rewards=SimpleNamespace(names=("object_match", "clip_score"))))
     assert bench.Timed._evaluated(trainer, known, "before")
     trainer.config.rewards.names = ("object_match", "prompt_echo")
     assert not bench.Timed._evaluated(trainer, known, "before")
-    trainer.held_out = [1]
     trainer.config.rewards.names = ("object_match",)
+    assert not bench.Timed._evaluated(trainer, known, "before"), "what only that run judged has no score after this one"
+    trainer.held_out = [1]
+    trainer.config.rewards.names = ("object_match", "clip_score")
     assert not bench.Timed._evaluated(trainer, known, "before")
