@@ -35,4 +35,4 @@ def test_a_line_of_the_table_has_accuracy_calibration_length_and_speed(bench, tm
 def test_an_unknown_critic_cannot_be_measured(bench, capsys):
     with pytest.raises(SystemExit, match="2"):
         bench.main(["scaler"])
-    assert "unknown scaler; known: duels, experts" in capsys.readouterr().err
+    assert "unknown scaler; known: clips, duels, experts" in capsys.readouterr().err
