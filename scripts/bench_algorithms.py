@@ -6,9 +6,9 @@
 
 Each configuration keeps its own settings but for its number of epochs. That follows from `--calls` judgements, and, for a second run, from
 as many seconds of one core as the first configuration trains for them; where the two numbers lie within a tenth, one run stands for both.
-What a run showed is a line of `--figures` (assets/figures/algorithms.jsonl). A run that is there is not made again, nor is, within a
-folder, the evaluation of the policy before, which all share. Held-out figures are of 256 prompts; a gain is a prompt's mean over the seeds,
-its interval one over prompts. Also measured is what nobody trained on: CLIP's score
+What a run showed is a line of `--figures` (assets/figures/algorithms.jsonl). A run that is there, of as many epochs, is not made again, nor
+is, within a folder, the evaluation of the policy before, which all share. Held-out figures are of 256 prompts; a gain is a prompt's mean
+over the seeds, its interval one over prompts. Also measured is what nobody trained on: CLIP's score
 (`object_match` where CLIP was trained on), how far two pictures of a prompt lie apart, and the KL to the policy before: nats a dimension,
 summed over a rollout of Flow-SDE.
 """
@@ -99,7 +99,7 @@ class Timed(Trainer):
 
 def train(path: Path, name: str, options: argparse.Namespace, *overrides: str) -> dict[str, Any]:
     """What one run showed; made first where that is not known."""
-    if name in options.figures:
+    if name in options.figures and f"optim.epochs={options.figures[name]['epochs']}" in overrides:
         return options.figures[name]
     torch.set_num_threads(1)
     terms = yaml.safe_load(path.read_text())["rewards"]
@@ -119,7 +119,7 @@ def train(path: Path, name: str, options: argparse.Namespace, *overrides: str) -
         shown |= {"kl": departure(trainer), "diversity_base": diversity(trainer, "base")}
         shown |= {"diversity_train": diversity(trainer, trainer.evaluated)}
     folder.status("done")
-    return options.figures.keep(name, shown | {"gains": {term["kind"]: gains(folder.path, term["kind"]) for term in terms}})
+    return options.figures.keep(name, shown | {"gains": {term["kind"]: gains(folder.path, term["kind"]) for term in terms}}, path)
 
 
 def gains(place: Path, name: str) -> list[float]:

@@ -140,7 +140,7 @@ def train(name: str, repair: str, seed: int, options: argparse.Namespace) -> Non
     overrides = [f"run.seed={seed}", f"rewards={json.dumps(rewards(name, repair, options))}", *SETTINGS[kind]]
     overrides += [KL[kind]] if repair == "kl" else []
     run(BASE[kind], label, overrides, options.folder)
-    options.figures.keep(label, shown(options.folder / label))
+    options.figures.keep(label, shown(options.folder / label), BASE[kind])
 
 
 def shown(place: Path) -> dict[str, Any]:

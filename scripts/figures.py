@@ -3,17 +3,22 @@ with and looked into without making its runs again."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "assets" / "figures"
 
 
 class Figures:
-    """The runs of one file by name. A run that is kept twice counts as it was the last time.
+    """The runs of one file by name. A run that is kept twice counts as it was the last time; one whose configuration has changed since is
+    left out, with a line that says so.
 
     Raises SystemExit where a line is not one of a run.
     """
@@ -28,6 +33,10 @@ class Figures:
                 self.runs[found["run"]] = found
             except (ValueError, KeyError, TypeError):
                 raise SystemExit(f"{path}:{number}: not a run: expected a JSON object with the key 'run'. Delete the line") from None
+        for run, found in list(self.runs.items()):
+            if "config" in found and found["mark"] != mark(ROOT / found["config"]):
+                print(f"{path}: {run} is left out: {found['config']} has changed since", file=sys.stderr)
+                del self.runs[run]
 
     def __contains__(self, run: str) -> bool:
         return run in self.runs
@@ -35,13 +44,20 @@ class Figures:
     def __getitem__(self, run: str) -> dict[str, Any]:
         return self.runs[run]
 
-    def keep(self, run: str, figures: dict[str, Any]) -> dict[str, Any]:
-        """Writes what a run showed behind the others, with the commit that it was made at."""
-        self.runs[run] = {"run": run, "commit": commit(), **figures}
+    def keep(self, run: str, figures: dict[str, Any], config: Path) -> dict[str, Any]:
+        """Writes what a run of a configuration of this tree showed behind the others, with the commit that it was made at."""
+        of = {"config": str(config.resolve().relative_to(ROOT.resolve())), "mark": mark(config)}
+        self.runs[run] = {"run": run, "commit": commit(), **of, **figures}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
             file.write(json.dumps(self.runs[run], separators=(",", ":")) + "\n")
         return self.runs[run]
+
+
+def mark(config: Path) -> str:
+    """Of what a configuration says, comments and spelling aside; empty where there is none."""
+    tree = yaml.safe_load(config.read_text()) if config.is_file() else None
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:12] if tree else ""
 
 
 def commit() -> str:

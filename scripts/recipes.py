@@ -43,7 +43,7 @@ def keep(config: Path, name: str, overrides: list[str], options: argparse.Namesp
     spent = run(config, name, overrides, options.folder)
     summary = json.loads((options.folder / name / "summary.json").read_text())
     shown = {key: summary[key] for key in ("held_out", "seconds")}
-    options.figures.keep(name, shown | ({"processor": round(spent, 1)} if spent else {}))
+    options.figures.keep(name, shown | ({"processor": round(spent, 1)} if spent else {}), config)
 
 
 def gained(held_out: dict[str, float] | None) -> str:

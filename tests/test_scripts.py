@@ -246,7 +246,7 @@ def bench_proxy(monkeypatch, tmp_path):
     for name in ("shipped_reports", "shipped_drawings"):
         held_out(tmp_path / f"{name}-plain-7", "before", 0)
         held_out(tmp_path / f"{name}-plain-7", "after", 2)
-        figures.keep(f"{name}-plain-7", script.shown(tmp_path / f"{name}-plain-7"))
+        figures.keep(f"{name}-plain-7", script.shown(tmp_path / f"{name}-plain-7"), script.BASE[script.domain(name)])
     monkeypatch.setattr(script, "relatives", lambda name, options: [(ROOT / "assets" / "tiny-critic", name)])
     return script, options
 

@@ -16,6 +16,7 @@ from vlreward.flow.config import Align
 from vlreward.run import RunFolder
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
+CONFIG = SCRIPTS.parent / "configs" / "align" / "tiny_objects.yaml"
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_epochs_follow_from_the_calls_and_then_from_the_seconds_of_the_first(ben
         asked.append((name, overrides))
         pace = 30.0 if name.startswith("dense") else 10.0
         epochs = int(overrides[0].removeprefix("optim.epochs="))
-        return figures.keep(name, shown([0.5], epochs=epochs, calls=96 * epochs, seconds=pace * epochs))
+        return figures.keep(name, shown([0.5], epochs=epochs, calls=96 * epochs, seconds=pace * epochs), CONFIG)
 
     monkeypatch.setattr(bench, "train", train)
     options = argparse.Namespace(calls=600, seconds=None, figures=figures, only_calls=False)
@@ -82,13 +83,13 @@ def test_epochs_follow_from_the_calls_and_then_from_the_seconds_of_the_first(ben
 
 def test_a_gain_is_over_prompts_and_seeds_and_the_seconds_column_takes_the_run_of_that_budget(bench, tmp_path):
     figures = bench.Figures(tmp_path / "figures.jsonl")
-    figures.keep("nft-7-calls", shown([0.5, 0.7]))
-    figures.keep("nft-8-calls", shown([0.5, 0.5], kl=1.5))
-    figures.keep("objects-7-calls", shown([0.5], seconds=40.0))
-    figures.keep("objects-8-calls", shown([0.5]))
+    figures.keep("nft-7-calls", shown([0.5, 0.7]), CONFIG)
+    figures.keep("nft-8-calls", shown([0.5, 0.5], kl=1.5), CONFIG)
+    figures.keep("objects-7-calls", shown([0.5], seconds=40.0), CONFIG)
+    figures.keep("objects-8-calls", shown([0.5]), CONFIG)
     options, runs = argparse.Namespace(seconds=None, figures=figures), {"nft": ["nft-7-calls", "nft-8-calls"]}
     assert bench.table(runs, options).splitlines()[-1].count("| – |") == 1, "the first seed's other run is missing"
-    figures.keep("nft-7-seconds", shown([0.9, 0.9]))
+    figures.keep("nft-7-seconds", shown([0.9, 0.9]), CONFIG)
     row = bench.table(runs, options).splitlines()[-1]
     assert "| +0.150 [-0.485, +0.785] (+0.20 +0.10) |" in row  # of the prompts' mean gains 0.1 and 0.2
     assert "| +0.300 [+0.300, +0.300] (+0.50 +0.10) |" in row  # of the first seed's other run, and the second's only one
@@ -99,13 +100,26 @@ def test_a_gain_is_over_prompts_and_seeds_and_the_seconds_column_takes_the_run_o
 
 
 def test_a_run_that_is_kept_is_not_made_again_by_another_process(bench, tmp_path):
-    bench.Figures(tmp_path / "kept" / "figures.jsonl").keep("nft-7-calls", shown([0.5]))
-    bench.Figures(tmp_path / "kept" / "figures.jsonl").keep("nft-7-calls", shown([0.7]))
+    bench.Figures(tmp_path / "kept" / "figures.jsonl").keep("nft-7-calls", shown([0.5]), CONFIG)
+    bench.Figures(tmp_path / "kept" / "figures.jsonl").keep("nft-7-calls", shown([0.7]), CONFIG)
     figures = bench.Figures(tmp_path / "kept" / "figures.jsonl")
-    assert bench.train(Path("missing.yaml"), "nft-7-calls", argparse.Namespace(figures=figures))["gains"]["object_match"] == [0.7 - 0.4]
+    options = argparse.Namespace(figures=figures)
+    assert bench.train(Path("missing.yaml"), "nft-7-calls", options, "optim.epochs=8")["gains"]["object_match"] == [0.7 - 0.4]
+    with pytest.raises(FileNotFoundError):  # of another budget, so it would be made
+        bench.train(Path("missing.yaml"), "nft-7-calls", options, "optim.epochs=9")
     (tmp_path / "kept" / "figures.jsonl").write_text('{"run": "nft-7-calls"}\n[1]\n')
     with pytest.raises(SystemExit, match=r"figures\.jsonl:2: not a run"):
         bench.Figures(tmp_path / "kept" / "figures.jsonl")
+
+
+def test_a_run_whose_configuration_has_changed_since_is_left_out(bench, tmp_path, capsys):
+    file = tmp_path / "figures.jsonl"
+    bench.Figures(file).keep("objects-7-calls", shown([0.5]), CONFIG)
+    assert "objects-7-calls" in bench.Figures(file)
+    assert capsys.readouterr().err == ""
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"mark": "of other settings"}) + "\n")
+    assert "objects-7-calls" not in bench.Figures(file)
+    assert "objects-7-calls is left out: configs/align/tiny_objects.yaml has changed since" in capsys.readouterr().err
 
 
 def test_gains_stand_in_the_order_of_the_samples_ids(bench, tmp_path):
