@@ -11,7 +11,9 @@ models/stable_diffusion/sd3_5.py of X-GenGroup/Flow-Factory), since the trainers
 Flow-Factory encodes them once, and sends a gradient through both halves of the guidance.
 
 `--micro-batch` counts a peer's pictures. Of ours as many go through the network together as fill the same memory: under guidance twice as
-many, since the unconditional half, which gets no gradient, is not in the update (`--own-micro-batch` asks for another number).
+many, since the unconditional half, which gets no gradient, is not in the update (`--own-micro-batch` asks for another number). Ours takes
+the update's gradient while it samples (`optim.backward`), which no peer does; `--own-backward after` makes an update of its own.
+What is counted as the update are then the backward passes.
 
 Seconds are processor time of one thread on a CPU, so that a busy machine changes little, and wall time on a GPU. Ratios are the faster
 peer's seconds by ours; the memory's is ours by the smaller peer's, peaks over what the loaded model takes.
@@ -126,6 +128,7 @@ def ours(options: argparse.Namespace) -> Callable[[int, Clock], None]:
     from vlreward.config import parse
     from vlreward.flow.config import Align
     from vlreward.flow.trainer import Trainer
+    from vlreward.flow.while_sampling import RolloutGradients
     from vlreward.run import RunFolder
     from vlreward.types import Sample
 
@@ -141,18 +144,27 @@ def ours(options: argparse.Namespace) -> Callable[[int, Clock], None]:
             "rewards": [{"kind": f"{Path(__file__).resolve()}:Brightness"}],
             "advantage": {"kind": "group", "clip": 5.0},
             "objective": {"kind": "flow_grpo", "clip": CLIP, "beta": options.beta},
-            "optim": {"lr": 3e-4, "epochs": 8},
+            "optim": {"lr": 3e-4, "epochs": 8, "backward": options.own_backward},
             "device": options.device,
         }  # fmt: skip
         config = parse(Align, tree)
         folder = RunFolder.open(config.run, "align", config, fresh=True)
         return Trainer(config, folder, [Sample(id=p, prompt=p) for p in prompts(options)], [], options.device)
 
-    made = trainer(options.groups)
+    made, follow = trainer(options.groups), RolloutGradients.follow
 
     def epoch(groups: int, clock: Clock) -> None:
         stages = {"rollout": "rollout", "reward": "rollout", "update": "update"}
         vars(made)["timed"] = lambda stage, figures: clock(stages[stage])
+
+        def followed(*args: Any) -> None:
+            """A backward pass on the way is part of the update."""
+            before = clock.spent["update"]
+            with clock("update"):
+                follow(*args)
+            clock.spent["rollout"] -= clock.spent["update"] - before
+
+        RolloutGradients.follow = followed  # type: ignore[method-assign]
         made.config = replace(made.config, group=replace(made.config.group, groups=groups))
         made.step()
 
@@ -342,6 +354,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=4, help="of a group")
     parser.add_argument("--micro-batch", type=int, default=4, help="pictures of a peer's micro-batch")
     parser.add_argument("--own-micro-batch", type=int, help="of ours; none: twice as many with guidance, which take the same memory")
+    ways = ("while_sampling", "after")
+    parser.add_argument("--own-backward", choices=ways, help="none: while sampling, unless --beta asks for a KL")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--guidance", type=float, default=4.5)
     parser.add_argument("--beta", type=float, default=0.0)
@@ -350,6 +364,7 @@ def main() -> None:
     for inner in ("--side", "--folder", "--result"):
         parser.add_argument(inner, help=argparse.SUPPRESS, type=str if inner == "--side" else Path)
     options = parser.parse_args()
+    options.own_backward = options.own_backward or ways[options.beta > 0]
     with quiet("transformers", "diffusers"), contextlib.ExitStack() as stack:
         if options.side:
             child(options)

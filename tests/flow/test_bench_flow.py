@@ -15,18 +15,18 @@ SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 
 
 @pytest.mark.parametrize(
-    ("guidance", "rows", "trained"),
-    [(4.5, {"vlreward": 8, "flow_grpo": 8, "flow_factory": 8}, {"vlreward": 16, "flow_grpo": 32, "flow_factory": 32}),
-     (1.0, {"vlreward": 4, "flow_grpo": 4, "flow_factory": 4}, {"vlreward": 16, "flow_grpo": 16, "flow_factory": 16})],
+    ("backward", "guidance", "rows", "trained"),
+    [("after", 4.5, {"vlreward": 8, "flow_grpo": 8, "flow_factory": 8}, {"vlreward": 16, "flow_grpo": 32, "flow_factory": 32}),
+     ("while_sampling", 1.0, {"vlreward": 4, "flow_grpo": 4, "flow_factory": 4}, {"vlreward": 16, "flow_grpo": 16, "flow_factory": 16})],
 )  # fmt: skip
 def test_no_side_has_more_rows_in_the_network_than_another_and_ours_trains_on_half_with_guidance(
-    monkeypatch, tmp_path, guidance, rows, trained
+    monkeypatch, tmp_path, backward, guidance, rows, trained
 ):
     monkeypatch.syspath_prepend(str(SCRIPTS))
     bench = importlib.import_module("bench_flow")
     options = argparse.Namespace(
         layers=1, width=64, latents=8, texts=4, groups=2, size=4, micro_batch=4, own_micro_batch=None, steps=3, guidance=guidance, beta=0.0,
-        device="cpu", peer=[], folder=tmp_path, result=tmp_path / "result.json",
+        own_backward=backward, device="cpu", peer=[], folder=tmp_path, result=tmp_path / "result.json",
     )  # fmt: skip
     bench.build(options, tmp_path / "model")
     seen: list[tuple[bool, int]] = []

@@ -163,13 +163,14 @@ def test_objectives_with_a_state_of_their_own_and_given_pictures_take_the_steps_
 
 @pytest.mark.slow
 def test_objectives_that_compare_rollouts_take_the_steps_of_one(small, given_pictures, tmp_path):
-    """Pairs of groups, weights by what is gained, and rankings of given pictures."""
+    """Pairs of groups, weights by what is gained, rankings of given pictures, and gradients that were taken while sampling."""
     bright = f"rewards=[{{kind: {BRIGHTNESS}:Brightness}}]"
     data = (*GIVEN, bright, f"data={{kind: by_prompt, path: {given_pictures}}}", "eval=")
     configs = {
         "flow_dpo": small("objective: {kind: flow_dpo, refresh: 1}", "eval="),
         "flow_rwr": small("objective: {kind: flow_rwr}", "eval="),
         "gdro": small("objective: {kind: gdro}", *data),
+        "while_sampling": small("objective: {kind: flow_grpo, clip: 1.0e-3}", "eval=", "optim.backward=while_sampling"),
     }
     found = each_in_two_processes("align", configs, tmp_path)
     for name, config in configs.items():

@@ -13,10 +13,12 @@ from vlreward.config import load
 from vlreward.data.media import Picture
 from vlreward.flow import evaluate
 from vlreward.flow.config import Align
+from vlreward.flow.kernels.base import Step
 from vlreward.flow.math import Grid, sigmas
 from vlreward.flow.models.base import Asked, Embeddings, Generator, guided
 from vlreward.flow.rollout import rollout
 from vlreward.flow.train import train
+from vlreward.flow.while_sampling import RolloutGradients
 from vlreward.run import RunFolder
 from vlreward.types import Sample
 
@@ -52,15 +54,43 @@ def ours(generator: Generator, asked: Sequence[Asked], latents: torch.Tensor, gu
 
 
 def difference(generator: Any, draw: Draw, guidance: float, grid: Grid = "linspace") -> float:
-    """The largest between a pixel of ours and one of the pipeline's own, from the same noise."""
+    """The largest between a pixel of ours and one of the pipeline's own, from the same noise. Gradients by row are looked at, too."""
     latents = torch.randn(len(PROMPTS), *generator.shape(), generator=torch.Generator().manual_seed(1))
     generator.pipe.set_progress_bar_config(disable=True)
     asked = edits(generator.several) if generator.edits else PROMPTS
     mine = ours(generator, asked, latents.clone(), guidance, grid)
     theirs = draw(generator.pipe, asked, latents, guidance)
+    if getattr(generator, "lora", 0) and not generator.several:
+        rows_have_their_own_gradients(generator, guidance)
     assert mine.shape == theirs.shape
     assert mine.std() > 0.01, "a constant picture proves nothing"
     return (mine - theirs).abs().max().item()
+
+
+def rows_have_their_own_gradients(generator: Any, guidance: float) -> None:
+    """Those of the LoRA that are kept apart by row are those that autograd gives for each row alone."""
+    weights = [weight for weight in generator.net.parameters() if weight.requires_grad]
+    torch.manual_seed(4)
+    for weight in weights:
+        weight.data.normal_(std=0.1)
+    asked = edits(generator.several) if generator.edits else PROMPTS
+    embeddings, x = Embeddings(generator, asked, batch=2), torch.randn(len(PROMPTS), *generator.shape())
+    condition, null = embeddings(asked), embeddings.null(asked) if generator.runs_twice(guidance) else None
+    aims, s = torch.randn_like(x), torch.tensor([0.9, 0.7, 0.5])
+    towards = lambda step, x_next: (step.mean * aims).flatten(1).sum(1)  # noqa: E731
+    steps = [Step(guided(generator, x, s, condition, null, guidance), s)]
+    each = [
+        torch.autograd.grad(of_row, weights, retain_graph=True, allow_unused=True, materialize_grads=True)
+        for of_row in towards(steps[0], x)
+    ]
+    wanted = torch.stack([torch.cat([gradient.flatten() for gradient in gradients]) for gradients in each])
+    learner = RolloutGradients(generator.net, weights, towards, torch.ones(1), [0])
+    learner.begin(len(x))
+    learner.follow(0, Step(guided(generator, x, s, condition, null, guidance), s), x)
+    learner.end(0)
+    assert learner.kept[0].shape == wanted.shape
+    assert wanted.abs().sum(1).min() > 0
+    assert (learner.kept[0] - wanted).abs().max() < 1e-5 * wanted.abs().max()
 
 
 def first_and_rest(clips: torch.Tensor) -> Sequence[torch.Tensor]:

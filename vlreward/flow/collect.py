@@ -16,6 +16,7 @@ from vlreward.flow.math import interpolate, wide
 from vlreward.flow.models.base import Asked
 from vlreward.flow.plan import Noise, Plan, seeded
 from vlreward.flow.rollout import Trajectory, Velocity, completed, rollout
+from vlreward.flow.while_sampling import RolloutGradients
 from vlreward.rewards.base import by_group
 from vlreward.types import RewardTable, Rollout, Sample
 
@@ -122,6 +123,8 @@ class Collected:
     """The rewards before each trained step, where the objective's `score` asks for them."""
     for_credit: dict[str, torch.Tensor] = field(default_factory=dict)
     """[B,*] by name: what else the objective's `score` leaves of each rollout for its `credit`."""
+    gradients: RolloutGradients | None = None
+    """Of the first update, where they were taken while sampling."""
     shared: Shared | None = None
     """None where one process samples everything."""
 
@@ -275,13 +278,14 @@ def visual(made: torch.Tensor) -> Picture | Clip:
 def collect(
     bind: Bind, decode: Decode, plan: Plan, shape: Sequence[int], samples: Sequence[Sample], noise: Noise, *,
     epoch: int, size: int, micro_batch: int, device: str = "cpu", part: Part | None = None,
-    done: Callable[[list[Rollout]], None] = lambda rollouts: None,
+    done: Callable[[list[Rollout]], None] = lambda rollouts: None, gradients: RolloutGradients | None = None,
 ) -> Collected:  # fmt: skip
     """`size` rollouts of each sample, which makes a group; group ids count on over epochs.
 
     Rows are laid into micro-batches in an order that follows from seed and epoch, so that each holds a mixture of groups, or whole ones
     where the plan branches. Their noise is keyed by group and member: no rollout depends on the order. `done` hears of each finished
-    micro-batch while the next is sampled. `part`: only its micro-batches, whose number the others' can be put beside.
+    micro-batch while the next is sampled. `part`: only its micro-batches, whose number the others' can be put beside. `gradients` are
+    taken of its micro-batches by the passes that sample them.
     """
     rows = [(group, member) for group in range(len(samples)) for member in range(size)]
     assert len(rows) % micro_batch == 0, f"{len(rows)} rollouts are not a multiple of the micro-batch {micro_batch}"
@@ -290,14 +294,15 @@ def collect(
         order = torch.randperm(len(rows), generator=generator).tolist()
     else:
         order = [group * size + m for group in torch.randperm(len(samples), generator=generator).tolist() for m in range(size)]
-    collected = Collected(plan=plan, rollouts=[], parts=[], noise=noise, bind=bind, decode=decode, keys=[])
+    collected = Collected(plan=plan, rollouts=[], parts=[], noise=noise, bind=bind, decode=decode, keys=[], gradients=gradients)
     if part is not None:
         laid = [rows[k] for k in order]
         everyone = [Rollout(sample=samples[group], group=epoch * len(samples) + group) for group, _ in laid]
         collected.shared = Shared(part, everyone, [(epoch, group, member) for group, member in laid])
-    for first in range(0, len(rows), micro_batch):
-        if part is not None and first // micro_batch not in part.places:
+    for place, first in enumerate(range(0, len(rows), micro_batch)):
+        if part is not None and place not in part.places:
             continue
+        learner = gradients if gradients and place in gradients.places else None
         chosen = [rows[k] for k in order[first : first + micro_batch]]
         start = [(epoch, group, 0 if plan.share_noise else member, -1) for group, member in chosen]
 
@@ -306,14 +311,18 @@ def collect(
 
         asked = [samples[group] for group, _ in chosen]
         velocity, drift = bind(asked), plan.guide([sample.prompt for sample in asked]) if plan.guide else None
+        if learner:
+            learner.begin(len(chosen))
         if plan.branch is None:
-            trajectory = rollout(velocity, plan, noise.batch(shape, start).to(device), eps, drift=drift)
+            trajectory = rollout(velocity, plan, noise.batch(shape, start).to(device), eps, drift=drift, learner=learner)
         else:
             distinct = sorted({group for group, _ in chosen})
             stem = replace(plan, sigmas=plan.sigmas[: plan.branch + 1], kernel=Ode(), noisy=(), train=(), branch=None, multistep=None)
             x = noise.batch(shape, [(epoch, group, 0, -1) for group in distinct]).to(device)
             x = rollout(bind([samples[group] for group in distinct]), stem, x, eps).x0
             trajectory = rollout(velocity, plan, x[[distinct.index(group) for group, _ in chosen]], eps, plan.branch, drift)
+        if learner:
+            learner.end(place)
         pictures = decode(trajectory.x0).cpu()
         collected.parts.append(trajectory)
         collected.keys += [(epoch, group, member) for group, member in chosen]

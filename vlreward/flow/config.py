@@ -82,6 +82,10 @@ class Optim:
     """Each samples `group.groups` prompts and learns from them."""
     updates: Count = 1
     """Optimiser steps an epoch, which share its rollouts; with 1 every ratio is 1 and learning is purely on-policy."""
+    backward: Literal["after", "while_sampling"] = "after"
+    """`while_sampling`: the first update's gradient is taken by the passes that sample, rollout by rollout, and summed once advantages are
+    known, which saves the update's own passes. For a LoRA, policy gradients with one advantage a rollout, and no KL; the host keeps 4
+    bytes a rollout of that update and trained weight."""
     weight_decay: NotNegative = 1e-4
     grad_norm: Positive = 1.0
     """Gradients are scaled down to this length."""
@@ -160,6 +164,8 @@ class Align:
             )
         with under("objective"):
             self.objective.check(self.group.size)
+        if self.optim.backward == "while_sampling" and (lacking := self._lacking()):
+            raise ConfigError(f"is 'while_sampling', but {lacking}; use 'after'", "optim.backward")
         if self.advantage.per_token:
             name = type(self.advantage).__name__
             raise ConfigError(f"is {name}, which credits the tokens of a text; a generator writes none", "advantage.kind")
@@ -179,3 +185,15 @@ class Align:
                 )
             if "text" in term.reward.needs:
                 raise ConfigError(f"is {term.reward.kind!r}, which judges text, but a generator makes pictures", f"rewards.{i}.kind")
+
+    def _lacking(self) -> str | None:
+        """Why an update's gradient cannot be taken while sampling."""
+        if not self.objective.rollout_credit:
+            return f"the gradient of {self.objective.kind!r} is no sum of one advantage a rollout"
+        if getattr(self.objective, "beta", 0.0):
+            return "objective.beta asks for a KL, which has a gradient of its own"
+        if getattr(self.objective, "best_worst", None):
+            return "objective.best_worst chooses rollouts when they are finished"
+        if self.generator.several:
+            return f"{self.generator.kind!r} passes rows with unlike many pictures apart"
+        return None if getattr(self.generator, "lora", 0) else "generator.lora is 0, and all weights are trained"

@@ -65,6 +65,9 @@ class Processes(Launch):
         if an_update % self.count:
             problem = f"is {config.group.micro_batch}, which makes {an_update} micro-batches an update; {self.count} processes need"
             raise ConfigError(f"{problem} a multiple of {self.count}", "group.micro_batch")
+        if config.optim.backward == "while_sampling" and self.kind in ("FSDP", "DEEPSPEED"):
+            problem = f"is 'while_sampling', but {self.kind} adds up gradients as they come; use 'after', or configs/accelerate/ddp.yaml"
+            raise ConfigError(problem, "optim.backward")
 
     def divide(self, net: Any) -> None:
         """Lay the weights in pieces over the processes, where that is what the launch asks for. Networks that choose which of their parts
@@ -83,6 +86,11 @@ class Processes(Launch):
         number = config.group.size * config.group.groups // config.group.micro_batch
         updates = visits(number, config.optim.updates, seeded(config.run.seed, "updates", epoch))
         return Part(sorted(place for update in updates for place in self.share(update)), self.rank, self.count)
+
+    def first_update(self, config: Align, epoch: int) -> list[int]:
+        """Its micro-batches that this process samples and learns from."""
+        number = config.group.size * config.group.groups // config.group.micro_batch
+        return self.share(visits(number, config.optim.updates, seeded(config.run.seed, "updates", epoch))[0])
 
     def collect_first(self, rollouts: list[Rollout], table: RewardTable, batch: int) -> tuple[list[Rollout], RewardTable]:
         """The held-out rollouts of all processes, who took turns at batches of this size, and their table, in the first one; pictures in 8

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
+from vlreward.flow.kernels.base import Step
 from vlreward.flow.kernels.ode import Ode
 from vlreward.flow.math import clean, multistep
 from vlreward.flow.plan import Drift, Plan
+
+
+class Follow(Protocol):
+    """Goes back from trained steps while they are sampled (see `while_sampling`)."""
+
+    def follow(self, j: int, step: Step, x_next: torch.Tensor) -> None:
+        """`x_next` [B,*], without a gradient, was drawn from the plan's trained step number j, which has one."""
+        ...
 
 
 class Velocity(Protocol):
@@ -42,11 +52,12 @@ class Trajectory:
 
 
 def rollout(
-    velocity: Velocity, plan: Plan, x: torch.Tensor, eps: Callable[[int], torch.Tensor], first: int = 0, drift: Drift | None = None
-) -> Trajectory:
+    velocity: Velocity, plan: Plan, x: torch.Tensor, eps: Callable[[int], torch.Tensor], first: int = 0, drift: Drift | None = None,
+    learner: Follow | None = None,
+) -> Trajectory:  # fmt: skip
     """Denoise x [B,*] along the plan from its step `first` on; `eps(i)` is the noise [B,*] of step i, asked for at noisy steps only.
 
-    `drift` pushes the plan's guided steps.
+    `drift` pushes the plan's guided steps. Trained steps have a gradient for a `learner`, and for nobody else.
     """
     ode, batch = Ode(), len(x)
     nothing = restart = x.new_zeros(batch, 0)
@@ -55,16 +66,22 @@ def rollout(
     for i in range(first, plan.steps):
         s, s_next = (plan.sigmas[k].to(x.device).expand(batch) for k in (i, i + 1))
         restart = x if i == plan.restart else restart
-        v = velocity(x, s, plan.policy)
+        followed = learner is not None and i in plan.train
+        with torch.enable_grad() if followed else contextlib.nullcontext():
+            v = velocity(x, s, plan.policy)
+            step = (plan.kernel_at(i) if i in plan.noisy else ode)(x, v, s, s_next)
         if plan.multistep is not None and i >= plan.multistep:
             x0 = clean(x, v, s)
             x, last = multistep(x, x0, s, s_next, last), (x0, s)
             continue
         if i not in plan.noisy:
-            x = ode(x, v, s, s_next).mean
+            x = step.mean
             continue
-        step = plan.kernel_at(i)(x, v, s, s_next)
         x_next = step.sample(eps(i))
+        if learner is not None and followed:
+            x_next = x_next.detach()
+            learner.follow(plan.train.index(i), step, x_next)
+            step = replace(step, mean=step.mean.detach())
         if drift is not None and i in plan.guided:
             x_next = x_next + drift(x, s, s_next)
         if i in plan.train:
@@ -72,7 +89,7 @@ def rollout(
             after.append(x_next)
             log_prob.append(step.log_prob(x_next))
             means += [step.mean] * plan.means
-            halves.append(getattr(velocity, "unconditional", None))
+            halves.append(None if followed else getattr(velocity, "unconditional", None))
         x = x_next
     if not before:
         return Trajectory(x, nothing, nothing, nothing, nothing, restart)

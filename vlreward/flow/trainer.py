@@ -18,10 +18,12 @@ from vlreward.flow.config import Align, Evaluation
 from vlreward.flow.given import given
 from vlreward.flow.math import sigmas
 from vlreward.flow.models.base import Asked, Embeddings, guided, unconditional
+from vlreward.flow.objectives.policy_gradient import PolicyGradient
 from vlreward.flow.plan import Noise, Plan, seeded
 from vlreward.flow.policies import Policies
 from vlreward.flow.processes import Processes
 from vlreward.flow.rollout import Velocity
+from vlreward.flow.while_sampling import RolloutGradients
 from vlreward.pieces import saved_whole, whole
 from vlreward.rewards.composite import Composite, require_judged
 from vlreward.rewards.judges import Judges
@@ -114,7 +116,8 @@ class Trainer:
         samples = self.take(self.state.cursor, config.group.groups)
         ahead = Ahead(config.group.known or config.rewards, self.judges, self.processes)
         with self.timed("rollout", figures), whole(self.model.net):
-            collected = self.collect(plan, samples, epoch, config.group.size, made=ahead.begin, part=self.processes.part(config, epoch))
+            part, gradients = self.processes.part(config, epoch), self.while_sampling(plan, epoch)
+            collected = self.collect(plan, samples, epoch, config.group.size, made=ahead.begin, part=part, gradients=gradients)
         collected.judge = self.judge if objective.needs_gradient else None
         with self.timed("reward", figures), whole(self.model.net):
             table = objective.score(collected, lambda rollouts: self.score(rollouts, ahead, collected))
@@ -153,6 +156,7 @@ class Trainer:
     def collect(
         self, plan: Plan, samples: Sequence[Sample], epoch: int, size: int, micro_batch: int | None = None,
         made: Callable[[list[Rollout]], None] = lambda rollouts: None, part: Part | None = None,
+        gradients: RolloutGradients | None = None,
     ) -> Collected:  # fmt: skip
         """Rollouts of these samples, of which `made` hears a micro-batch at a time; or their own pictures in their place."""
         if self.config.group.pictures == "given":
@@ -165,7 +169,16 @@ class Trainer:
         return collect(
             lambda asked: self.bind(asked, plan.guidance), self.model.decode, plan, self.model.shape(), samples, self.noise,
             epoch=epoch, size=size, micro_batch=micro_batch or self.config.group.micro_batch, device=self.device, done=made, part=part,
+            gradients=gradients,
         )  # fmt: skip
+
+    def while_sampling(self, plan: Plan, epoch: int) -> RolloutGradients | None:
+        """What takes the first update's gradient from the passes that sample, where that is asked for."""
+        objective = self.config.objective
+        if self.config.optim.backward == "after" or not isinstance(objective, PolicyGradient):
+            return None
+        places = self.processes.first_update(self.config, epoch)
+        return RolloutGradients(self.model.net, self.weights, objective.followed, objective.step_weights(plan), places)
 
     def score(self, rollouts: Sequence[Rollout], ahead: Ahead, collected: Collected) -> RewardTable:
         """Judge an epoch's rollouts, whole, which was begun ahead, or as they would have ended."""
@@ -185,6 +198,10 @@ class Trainer:
         gradient = watch.GradientNorm(self.weights)
         for number, batches in enumerate(collected.updates(optim.updates, seeded(self.config.run.seed, "updates", epoch))):
             self.descent.begin()
+            if number == 0 and collected.gradients is not None and collected.advantage_BS is not None:
+                taken = collected.gradients.lay(collected.advantage_BS[:, 0], collected.plan)
+                figures |= {name: [value] * len(batches) for name, value in taken.items() if batches}
+                batches = []
             for place, batch in enumerate(batches, start=1):
                 known = batch if number == 0 and batch.unconditional is not None else None
                 loss = self.config.objective.loss(self.bind(batch.prompts, guidance, known), batch)
@@ -298,7 +315,8 @@ class Trainer:
         with whole(self.model.net):
             activations = watch.activations(lambda: velocity(x0, x0.new_ones(len(x0))), self.model.net.parameters())
         kept = int(watch.held(collected) * group.size * group.groups)
-        memory = watch.memory(self.model.networks(), self.weights, self.policies.num_bytes, activations, kept)
+        apart = group.size * group.groups // optim.updates if optim.backward == "while_sampling" else 0
+        memory = watch.memory(self.model.networks(), self.weights, self.policies.num_bytes, activations, kept, apart)
         count = sum(weight.numel() for weight in self.weights)
         if not self.processes.rank:
             print(f"self-check: {facts or 'no ratio to check'}; {count:,} trained weights", file=sys.stderr)

@@ -130,15 +130,20 @@ def geometry(group: Group, optim: Optim, plan: Plan) -> str:
     return f"an epoch: {sampled}, {steps}, {updates}{policy if plan.train else ''}; {optim.epochs * optim.updates} updates in all"
 
 
-def memory(networks: Iterable[nn.Module], trained: Sequence[nn.Parameter], policies: int, activations: int, kept: int) -> str:
+def memory(
+    networks: Iterable[nn.Module], trained: Sequence[nn.Parameter], policies: int, activations: int, kept: int, apart: int = 0
+) -> str:
     """One line on what a run will hold: all in bytes, `policies` those of named weights, `activations` those of one forward pass with
-    gradients, and `kept` the latents and pictures of an epoch. Rewards are not counted."""
+    gradients, `kept` the latents and pictures of an epoch, and `apart` rollouts whose gradients the host keeps apart. Rewards are not
+    counted."""
     own = {id(weight): weight.nbytes for network in networks for weight in network.parameters()}
     learning = sum(3 * weight.nbytes for weight in trained)  # a gradient and AdamW's two moments
     parts = {
         "weights": sum(own.values()), "gradients and optimiser": learning, "named policies": policies,
         "activations of a micro-batch": activations, "latents and pictures of an epoch": kept,
     }  # fmt: skip
+    if apart:
+        parts["gradients of rollouts, on the host"] = apart * 4 * sum(weight.numel() for weight in trained)
     return f"memory: {size(sum(parts.values()))} = " + " + ".join(f"{size(value)} {name}" for name, value in parts.items())
 
 

@@ -41,6 +41,8 @@ class Objective:
     """Refuse rollouts of the generator's own: it learns from given pictures alone."""
     own_preferences: ClassVar[bool] = False
     """What is better stands in the data, and rewards only watch; a control that shuffles them is refused."""
+    rollout_credit: ClassVar[bool] = False
+    """An on-policy update's gradient is -mean A_i sum_j w_j d log p_ij, with one advantage a rollout: it may be taken while sampling."""
     needs_gradient: ClassVar[bool] = False
     """Refuse rewards without one, and give `collected` a judge with one."""
 

@@ -7,13 +7,12 @@ from typing import Literal
 
 import torch
 
-from vlreward.advantages.base import Advantage
 from vlreward.config import Positive
-from vlreward.flow.collect import Batch, Collected
+from vlreward.flow.collect import Batch
 from vlreward.flow.kernels.base import Step
 from vlreward.flow.objectives.policy_gradient import PolicyGradient, clipped, spread_and_gain
+from vlreward.flow.plan import Plan
 from vlreward.registry import register
-from vlreward.types import RewardTable
 
 
 @register("flow_grpo")
@@ -28,17 +27,17 @@ class FlowGrpo(PolicyGradient):
     Source: arXiv 2505.05470 and github.com/yifan123/flow_grpo; DanceGRPO arXiv 2505.07818, MixGRPO arXiv 2507.21802.
     """
 
+    rollout_credit = True
     clip: Positive = 1e-4
     step_weight: Literal["equal", "noise"] = "equal"
     """How much each trained step counts. A step's gradient scales with its length over its noise, so that with `equal` the last, least
     noisy steps decide nearly everything; `noise` weighs by std / mean std, as TempFlow-GRPO does (arXiv 2508.04324)."""
 
-    def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
-        """Each trained step gets its rollout's advantage, weighed by `step_weight`."""
-        super().credit(collected, table, advantage)
-        if self.step_weight == "noise":
-            std_S, _ = spread_and_gain(collected.plan, collected.plan.train)
-            collected.weight_BS = (std_S / std_S.mean()).expand(len(collected.rollouts), -1)
+    def step_weights(self, plan: Plan) -> torch.Tensor:
+        if self.step_weight == "equal":
+            return super().step_weights(plan)
+        std_S, _ = spread_and_gain(plan, plan.train)
+        return std_S / std_S.mean()
 
     def surrogate(self, ratio: torch.Tensor, step: Step, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         return clipped(ratio, batch.advantage, self.clip)

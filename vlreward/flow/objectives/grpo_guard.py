@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from vlreward.advantages.base import Advantage
 from vlreward.config import Positive
-from vlreward.flow.collect import Batch, Collected
+from vlreward.flow.collect import Batch
 from vlreward.flow.kernels.base import Step
 from vlreward.flow.objectives.policy_gradient import PolicyGradient, clipped, spread_and_gain
 from vlreward.flow.plan import Plan
 from vlreward.flow.sampler import Sampler
 from vlreward.registry import register
-from vlreward.types import RewardTable
 
 
 @register("grpo_guard")
@@ -32,21 +30,28 @@ class GrpoGuard(PolicyGradient):
     Source: arXiv 2510.22319 (GRPO-Guard), whose clips are 2e-6 to 4e-6 for SD3.5-M.
     """
 
+    rollout_credit = True
     clip: Positive = 2e-6
 
     def plan(self, sampler: Sampler, grid: torch.Tensor, epoch: int, seed: int) -> Plan:
         return replace(super().plan(sampler, grid, epoch, seed), means=True)
 
-    def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
-        """Each trained step gets its rollout's advantage, weighed by 1 / |d mean / d v|."""
-        super().credit(collected, table, advantage)
-        _, gain_S = spread_and_gain(collected.plan, collected.plan.train)
-        collected.weight_BS = (1 / gain_S).expand(len(collected.rollouts), -1)
+    def step_weights(self, plan: Plan) -> torch.Tensor:
+        """1 / |d mean / d v|"""
+        _, gain_S = spread_and_gain(plan, plan.train)
+        return 1 / gain_S
 
     def log_ratio(self, step: Step, batch: Batch) -> torch.Tensor:
         assert batch.mean is not None, "the plan keeps means"
-        drawn = (batch.x_next - batch.mean) / step.std
-        return ((step.mean - batch.mean) * drawn).flatten(1).mean(1)
+        return moved_along(step, batch.x_next, batch.mean)
+
+    def followed(self, step: Step, x_next: torch.Tensor) -> torch.Tensor:
+        return moved_along(step, x_next, step.mean.detach())
 
     def surrogate(self, ratio: torch.Tensor, step: Step, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         return clipped(ratio, batch.advantage, self.clip)
+
+
+def moved_along(step: Step, x_next: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """[B] how far a step's mean has moved from `mean` along the noise by which x_next was drawn, mean over dimensions."""
+    return ((step.mean - mean) * ((x_next - mean) / step.std)).flatten(1).mean(1)

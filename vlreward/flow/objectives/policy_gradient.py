@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import torch
 
+from vlreward.advantages.base import Advantage
 from vlreward.config import Bound, NotNegative
 from vlreward.errors import ConfigError
 from vlreward.flow.collect import Batch, Collected
@@ -35,6 +36,19 @@ class PolicyGradient(Objective):
     @property
     def policies(self) -> frozenset[str]:
         return frozenset({"base"} if self.beta else ())
+
+    def step_weights(self, plan: Plan) -> torch.Tensor:
+        """[S] float32: how much each trained step counts."""
+        return torch.ones(len(plan.train))
+
+    def credit(self, collected: Collected, table: RewardTable, advantage: Advantage) -> None:
+        """Each trained step gets its rollout's advantage, weighed by `step_weights`."""
+        super().credit(collected, table, advantage)
+        collected.weight_BS = self.step_weights(collected.plan).expand(len(collected.rollouts), -1)
+
+    def followed(self, step: Step, x_next: torch.Tensor) -> torch.Tensor:
+        """[B] with the gradient that `log_ratio` has at the weights that sampled x_next [B,*]."""
+        return step.log_prob(x_next)
 
     def check(self, size: int) -> None:
         if self.best_worst is not None and (self.best_worst % 2 or self.best_worst > size):
