@@ -1,4 +1,7 @@
+import gc
 import json
+import tarfile
+import weakref
 
 import pytest
 from PIL import Image
@@ -7,7 +10,7 @@ from vlreward.cli import main
 from vlreward.config import load
 from vlreward.data.media import Picture
 from vlreward.score import Score
-from vlreward.tiny.tasks import make
+from vlreward.tiny.tasks import TinySource, make
 
 CONFIG = """\
 run: {{name: pairs, folder: {folder}}}
@@ -99,6 +102,48 @@ def test_a_row_whose_words_changed_is_judged_anew(project):
     assert main(["score", "c.yaml", "--resume"]) == 0
     assert len(scores(project)) == 6, "what is no longer in the data is not in the scores"
     assert scores(project)["0"]["score"] < 1.0
+
+
+def test_shards_are_scored_and_a_broken_one_costs_its_own_rows(project, capsys):
+    rows = [json.loads(line) for line in (project / "rows.jsonl").read_text().splitlines()[:6]]
+    (project / "shards").mkdir()
+    for number in range(2):
+        with tarfile.open(project / "shards" / f"{number}.tar", "w") as shard:
+            for row in rows[number::2]:
+                (project / "row.json").write_text(json.dumps({"caption": row["caption"], "target": row["target"]}))
+                shard.add(project / row["image"], f"{row['id']}.png")
+                shard.add(project / "row.json", f"{row['id']}.json")
+    (project / "shards" / "2.tar").write_bytes(b"nothing")
+    changed = ["data.path=shards/*.tar", "keep.at_least=0.9"]
+    assert main(["score", "c.yaml", *changed]) == 2
+    found = scores(project)
+    assert [found[f"0.tar/{i}"]["score"] for i in (0, 2, 4)] == [1.0, 1.0, 1.0]
+    assert max(found[f"1.tar/{i}"]["score"] for i in (1, 3, 5)) < 0.9
+    assert "not a readable tar file" in found["2.tar/..."]["error"]
+    assert "6 of 7 rows scored; 1 bad rows, 0 with a broken judge; 3 kept" in capsys.readouterr().out
+    (project / "shards" / "2.tar").unlink()
+    assert main(["score", "c.yaml", "--resume", *changed]) == 0
+    assert scores(project) == {row: value for row, value in found.items() if row != "2.tar/..."}
+
+
+def test_rows_are_in_memory_for_a_batch_alone(project, monkeypatch):
+    """But for those of sources that do not know how many they are."""
+    alive: weakref.WeakSet = weakref.WeakSet()
+    most = []
+
+    def counted(self):
+        for index in range(self.count):
+            sample = make(self.task, index)
+            alive.add(sample.visuals[0])
+            gc.collect()
+            most.append(len(alive))
+            yield sample
+
+    monkeypatch.setattr(TinySource, "__iter__", counted)
+    data = "data={kind: tiny, task: captions, count: 24}"
+    assert main(["score", "c.yaml", data, "shown=1"]) == 0
+    assert max(most) <= 2 * 4, "one batch is judged, the next is gathered"
+    assert len(scores(project)) == 24
 
 
 def test_rows_that_no_reward_applies_to_are_told(project, capsys):

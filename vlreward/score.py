@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -53,14 +53,17 @@ def main(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
     """Score every row; 0 if all rows could be read and judged, 2 if some could not (they are in scores.jsonl with their error)."""
     config, _ = load(path, overrides, Score)
     started = time.monotonic()
-    rows = list(config.data)
-    if not rows:
+    rows, count = config.data, config.data.length()
+    if count is None:
+        rows = list(config.data)
+        count = len(rows)
+    if not count:
         raise DataError(f"{named(config.data)}: has no rows")
     folder = RunFolder.open(config.run, "score", config, resume=resume, fresh=fresh)
     with folder.working():
         with blaming(path):
             config.rewards.load(device_of(config.device))
-        scored = _all(rows, config, folder)
+        scored = _all(rows, count, config, folder)
         summary = summarize(scored, config.rewards.names) | {"seconds": round(time.monotonic() - started, 1)}
         summary["kept"] = _keep(scored, config.keep, folder)
         folder.summary(summary)
@@ -69,24 +72,38 @@ def main(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
     return 2 if summary["bad"] or summary["broken"] else 0
 
 
-def _all(rows: Sequence[Sample | BadRow], config: Score, folder: RunFolder) -> list[dict[str, Any]]:
-    """scores.jsonl, one row for each of the data in its order: those of earlier sittings that did not fail, and the rest now."""
-    prompts = {row.id: row.prompt for row in rows if isinstance(row, Sample)}
-    known = [row for row in folder.read(FILE) if "error" not in row and prompts.get(row["id"]) == row["prompt"]]
-    done = {row["id"] for row in known}
-    folder.rows(FILE, known)
-    folder.rows("rollouts.jsonl", [row for row in folder.read("rollouts.jsonl") if row["id"] in done])
-    todo = iter([row for row in rows if row.id not in done])
-    with Progress("score", len(rows), len(done)) as progress, (folder.path / FILE).open("a") as out:
+def _all(rows: Iterable[Sample | BadRow], count: int, config: Score, folder: RunFolder) -> list[dict[str, Any]]:
+    """scores.jsonl, one row for each of the data in its order: those of earlier sittings that did not fail, and the rest now.
+
+    No more than a batch of the data is in memory, but for ids.
+    """
+    known = {row["id"]: row for row in folder.read(FILE) if "error" not in row}
+    folder.rows(FILE, known.values())
+    folder.rows("rollouts.jsonl", [row for row in folder.read("rollouts.jsonl") if row["id"] in known])
+    place: dict[str, int] = {}
+
+    def waiting() -> Iterator[Sample | BadRow]:
+        """Rows that are not known; of those that are, only the place is."""
+        for row in rows:
+            place[row.id] = len(place)
+            if isinstance(row, Sample) and row.id in known:
+                if known[row.id]["prompt"] == row.prompt:
+                    continue
+                progress.done -= 1
+            yield row
+
+    todo, fresh = waiting(), 0
+    with Progress("score", count, min(len(known), count)) as progress, (folder.path / FILE).open("a") as out:
         while batch := list(islice(todo, config.batch)):
-            for row in _score(batch, config, folder, len(done)):
+            for row in _score(batch, config, folder, len(known) + fresh):
                 out.write(json.dumps(row) + "\n")
-                done.add(row["id"])
             out.flush()
+            fresh += len(batch)
             progress.advance(len(batch))
-    place = {row.id: number for number, row in enumerate(rows)}
-    scored = sorted(folder.read(FILE), key=lambda row: place[row["id"]])
-    folder.rows(FILE, scored)
+    for name in ("rollouts.jsonl", FILE):
+        newest = {row["id"]: row for row in folder.read(name) if row["id"] in place}
+        scored = sorted(newest.values(), key=lambda row: place[row["id"]])
+        folder.rows(name, scored)
     return scored
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from vlreward.bench.figures import Figure
 from vlreward.bench.judged import Judged, pairs_of
 from vlreward.bench.metrics import accuracy
-from vlreward.bench.reading import Row, downloaded, find_files, read_rows
+from vlreward.bench.reading import Row, find_files, read_rows
 from vlreward.config import locate
 from vlreward.data.media import Picture, Visual
 from vlreward.data.records import visuals_of
 from vlreward.data.source import BadRow
+from vlreward.data.tables import downloaded
 from vlreward.errors import ConfigError, DataError
 from vlreward.types import Comparison, Rollout, Sample
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlreward.data.records import rows_of
+from vlreward.data.tables import is_saved, rows_of, saved
 from vlreward.errors import ConfigError, DataError
 
 Row = Mapping[str, Any]
@@ -27,8 +27,9 @@ def read_rows(path: Path, files: Sequence[str], split: str) -> Iterator[tuple[st
         raise ConfigError(f"there is no file or folder {str(path)!r}; download the benchmark and name where it lies", "path")
     if path.is_file():
         yield from _file(path, path.parent)
-    elif any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
-        yield from _saved(path, split)
+    elif is_saved(path):
+        for name, batches in saved(path, split):
+            yield from _batches(name or path.name, name or path.name, batches)
     else:
         for file in find_files(path, files, split):
             yield from _file(file, path)
@@ -87,19 +88,6 @@ def _file(path: Path, root: Path) -> Iterator[tuple[str, Row | str]]:
             yield f"{path.name}:{line}", row
 
 
-def _saved(path: Path, split: str) -> Iterator[tuple[str, Row]]:
-    from datasets import Dataset, load_from_disk
-
-    loaded = load_from_disk(str(path))
-    parts = {"": loaded} if isinstance(loaded, Dataset) else dict(loaded)
-    if split and "" not in parts and split not in parts:
-        raise ConfigError(f"is {split!r}, but the splits of {str(path)!r} are {', '.join(map(str, parts))}", "split")
-    for name, part in parts.items():
-        if not split or name in ("", split):
-            label = str(name) or path.name
-            yield from _batches(label, label, part.with_format("arrow").iter(batch_size=64))
-
-
 def _batches(split: str, name: str, batches: Any) -> Iterator[tuple[str, Row]]:
     """Rows of arrow tables; a picture stays the `{bytes, path}` it was stored as."""
     place = 0
@@ -107,14 +95,3 @@ def _batches(split: str, name: str, batches: Any) -> Iterator[tuple[str, Row]]:
         for row in batch.to_pylist():
             yield f"{name}[{place}]", {"split": split, **row}
             place += 1
-
-
-def downloaded(name: str) -> Path:
-    """The local copy of a dataset of the hub, fetched where it is not there yet. Raises ConfigError."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, repo_type="dataset"))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ConfigError(f"cannot fetch the dataset {name!r} ({str(error).splitlines()[0][:160]})", "path") from error

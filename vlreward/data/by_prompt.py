@@ -29,9 +29,9 @@ class ByPrompt(FileSource):
 
     def __iter__(self) -> Iterator[Sample | BadRow]:
         found: dict[str, list[Sample]] = {}
-        for line, row in self._rows():
-            place = f"{self.path.name}:{line}"
-            result = row if isinstance(row, str) else self._sample(row, place)
+        folder = self.folder
+        for place, row in self._rows():
+            result = row if isinstance(row, str) else self._sample(row, place, folder)
             if isinstance(result, str):
                 yield BadRow(place, result)
             elif result.visuals:

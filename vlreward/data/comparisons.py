@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vlreward.data.media import Clip, Picture, Visual
-from vlreward.data.records import CLIPS, FileSource
+from vlreward.data.media import Visual
+from vlreward.data.records import FileSource, visuals_of
 from vlreward.data.source import BadRow, check_files, whole
 from vlreward.errors import DataError
 from vlreward.registry import register
@@ -36,10 +36,18 @@ class Comparisons:
         return found
 
 
+@dataclass(kw_only=True)
+class Attempts(FileSource):
+    """Rows whose target may hold pictures."""
+
+    attempts = ("chosen_picture", "rejected_picture", "pictures")
+
+
 @register("file")
 @dataclass(kw_only=True)
 class FileComparisons(Comparisons):
-    """Rows of a jsonl file: `id?`, `prompt`, `image?` (or `images`, `video`: what it is about), then the attempts and how good they are.
+    """Rows of files of any kind that samples are read from: `id?`, `prompt`, `image?` (or `images`, `video`: what it is about), then the
+    attempts and how good they are.
 
     Attempts: `chosen` and `rejected` (texts), `chosen_picture` and `rejected_picture` (paths), or lists: `responses` (texts), `pictures`.
     Of lists one of: `scores` (one each, higher is better, equal is a tie), `ranks` (1 is best), `best` (the index of the one that won).
@@ -54,8 +62,13 @@ class FileComparisons(Comparisons):
     columns: Mapping[str, str] = field(default_factory=dict)
     """Field (id, prompt, visuals, target) -> the file's name for it, where it has another."""
 
+    split: str = ""
+    """Of a folder: which of its saved splits, or the files that have it in their name; all by default."""
+    download: bool = False
+    """`path` names a dataset of the hub, which may be fetched; what it holds is read as a folder."""
+
     def __post_init__(self):
-        self._rows = FileSource(path=self.path, pictures=self.pictures, columns=self.columns)
+        self._rows = Attempts(path=self.path, pictures=self.pictures, columns=self.columns, split=self.split, download=self.download)
 
     def __iter__(self) -> Iterator[Comparison | BadRow]:
         for number, row in enumerate(self._rows):
@@ -84,20 +97,21 @@ class FileComparisons(Comparisons):
             lost, other = paired if made[0] is None else paired[::-1]
             there = f"; the row has {', '.join((other, *rest))} beside its prompt" if rest else ""
             raise DataError(f"has {other}, but {lost} is missing{there}")
-        if not isinstance(made, list) or len(made) < 2 or not all(isinstance(one, str) and one for one in made):
-            raise DataError(f"{wanted}: is {made!r}, expected at least two {'texts' if attempts[0] == 'responses' else 'paths'}")
+        texts = attempts[0] == "responses"
+        if not isinstance(made, list) or len(made) < 2 or not all(one and (isinstance(one, str) or not texts) for one in made):
+            raise DataError(f"{wanted}: is {made!r}, expected at least two {'texts' if texts else 'paths'}")
         scores = (1.0, 0.0) if paired else _scores(rest, len(made))
         aspects = {str(name): _numbers(f"aspects.{name}", given, len(made)) for name, given in _named(rest, "aspects").items()}
         facts = {name: _each(name, rest.pop(name), len(made)) for name in ("steps", "distributions") if name in rest}
         if "steps" in facts:
             _check_steps(facts["steps"], made)
         sample = replace(row, target=rest)
-        folder = self._rows._folder
-        if attempts[0] == "responses":
+        if texts:
             rollouts = [Rollout(sample=sample, text=text, group=number) for text in made]
         else:
-            paths = [folder / path for path in made]
-            visuals = [Clip(path) if path.suffix.lower() in CLIPS else Picture(path) for path in paths]
+            visuals = visuals_of(made, self._rows.folder, wanted)
+            if isinstance(visuals, str):
+                raise DataError(visuals)
             rollouts = [Rollout(sample=sample, made=visual, group=number) for visual in visuals]
         subset = str(rest.pop("subset", ""))
         return Comparison(id=row.id, rollouts=tuple(rollouts), scores=scores, aspects=aspects, subset=subset, facts=facts)

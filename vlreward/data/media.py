@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Union
@@ -20,18 +21,60 @@ from vlreward.errors import DataError
 MAX_PIXELS = 64_000_000
 """A larger picture is refused before it is decoded (a 10 kB PNG can claim to hold 10 GB)."""
 
+MAX_BYTES = 512_000_000
+"""Of a part of a larger file."""
+
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations whose rows are the upright picture's columns."""
 
 
+CLIPS = (".mp4", ".webm", ".avi", ".mov", ".mkv")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A picture or clip that lies inside of a larger file: `size` bytes from `offset` on, read when they are needed."""
+
+    path: Path
+    offset: int
+    size: int
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def suffix(self) -> str:
+        """'.jpg'"""
+        return Path(self.name).suffix.lower()
+
+    def read(self) -> bytes:
+        """Raises DataError."""
+        if self.size > MAX_BYTES:
+            raise DataError(f"{self.name}: {self.size:,} bytes, more than the {MAX_BYTES:,} allowed")
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                found = file.read(self.size)
+        except OSError as error:
+            raise DataError(f"{self.name}: cannot be read ({error.strerror})") from error
+        if len(found) < self.size:
+            raise DataError(f"{self.name}: {self.path} ends {self.size - len(found):,} bytes too early")
+        return found
+
+
+FILES = (str, Path, Part)
+"""What is read from a disk when it is needed."""
+
+
 class Picture:
-    """One RGB picture from a path, encoded bytes, a PIL image, an array [H,W,3] uint8, or a tensor [C,H,W] float in [0, 1].
+    """One RGB picture from a path, a part of a file, bytes, a PIL image, an array [H,W,3] uint8, or a tensor [C,H,W] float in [0, 1].
 
     Decoding happens at first use and raises DataError where the file is missing, broken or too large. A tensor that carries a
     gradient keeps it.
     """
 
-    def __init__(self, source: str | Path | bytes | Image.Image | np.ndarray | torch.Tensor):
+    def __init__(self, source: str | Path | Part | bytes | Image.Image | np.ndarray | torch.Tensor):
         if isinstance(source, torch.Tensor):
             assert source.ndim == 3 and source.shape[0] == 3, f"a picture tensor is [3,H,W], not {tuple(source.shape)}"
             self.tensor = source
@@ -56,10 +99,11 @@ class Picture:
         if isinstance(self._source, Image.Image):
             yield self._source
             return
-        assert isinstance(self._source, str | Path | bytes), "an array is no file"
+        assert isinstance(self._source, str | Path | Part | bytes), "an array is no file"
         name = f"{len(self._source)} bytes" if isinstance(self._source, bytes) else str(self._source)
         try:
-            stream = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source
+            data = self._source.read() if isinstance(self._source, Part) else self._source
+            stream = io.BytesIO(data) if isinstance(data, bytes) else data
             with Image.open(stream) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise DataError(f"{name}: {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} allowed")
@@ -77,7 +121,7 @@ class Picture:
     @property
     def key(self) -> Hashable:
         """Equal for pictures of one file or of the same bytes, else one's own."""
-        return self._source if isinstance(self._source, str | Path | bytes) else id(self)
+        return self._source if isinstance(self._source, str | Path | Part | bytes) else id(self)
 
     @cached_property
     def tensor(self) -> torch.Tensor:
@@ -100,7 +144,7 @@ class Picture:
     @property
     def origin(self) -> str:
         """The path it is read from, else a hash of its bytes or pixels: the same for what is the same picture."""
-        if isinstance(self._source, str | Path):
+        if isinstance(self._source, FILES):
             return str(self._source)
         data = self._source if isinstance(self._source, bytes) else self.tensor.detach().cpu().numpy().tobytes()
         return f"{hashlib.sha1(data).hexdigest()} {'' if isinstance(self._source, bytes) else self.size}"
@@ -123,7 +167,7 @@ class Clip:
     `fps` is the frames' rate where they are given; that of a file is its own, lowered as its frames are thinned out.
     """
 
-    def __init__(self, source: torch.Tensor | Sequence[Picture] | str | Path, frames: int = 16, fps: float = 2.0):
+    def __init__(self, source: torch.Tensor | Sequence[Picture] | str | Path | Part, frames: int = 16, fps: float = 2.0):
         self._source, self._frames, self._fps = source, frames, fps
         if isinstance(source, torch.Tensor):
             assert source.ndim == 4 and source.shape[1] == 3, f"a clip tensor is [F,3,H,W], not {tuple(source.shape)}"
@@ -133,7 +177,7 @@ class Clip:
         """[F,3,H,W] float32 in [0, 1]; a file is read at `frames` evenly spaced frames."""
         if isinstance(self._source, torch.Tensor):
             return self._source
-        if not isinstance(self._source, str | Path):
+        if not isinstance(self._source, FILES):
             return torch.stack([picture.tensor for picture in self._source])
         reader = self._reader()
         picks = np.linspace(0, len(reader) - 1, min(self._frames, len(reader))).round().astype(int)
@@ -147,7 +191,7 @@ class Clip:
         """
         from qwen_vl_utils.vision_process import smart_nframes
 
-        reader = self._reader() if isinstance(self._source, str | Path) else None
+        reader = self._reader() if isinstance(self._source, FILES) else None
         total = len(self.tensor if reader is None else reader)
         rate = self._fps if reader is None else float(reader.get_avg_fps())
         count = smart_nframes({"fps": min(fps, rate), "max_frames": min(frames, total)}, total, rate) if total > 1 else 1
@@ -157,14 +201,14 @@ class Clip:
     @property
     def seconds(self) -> float:
         """How long the clip lasts, also before its frames were thinned out."""
-        if not isinstance(self._source, str | Path):
+        if not isinstance(self._source, FILES):
             return len(self.tensor) / self._fps
         reader = self._reader()
         return len(reader) / float(reader.get_avg_fps())
 
     def between(self, start: float, end: float, frames: int) -> Clip:
         """At most `frames` frames of the seconds from `start` to `end`, evenly spaced, at least one; of a file its own frames."""
-        reader = self._reader() if isinstance(self._source, str | Path) else None
+        reader = self._reader() if isinstance(self._source, FILES) else None
         total = len(self.tensor if reader is None else reader)
         rate = self._fps if reader is None else float(reader.get_avg_fps())
         first = min(int(start * rate), total - 1)
@@ -178,10 +222,10 @@ class Clip:
             import decord
         except ImportError as error:
             raise DataError(f"{self._source}: reading a clip needs the extra 'video': pip install 'vlreward[video]'") from error
-        if not Path(str(self._source)).is_file():
+        if not isinstance(self._source, Part) and not Path(str(self._source)).is_file():
             raise DataError(f"{self._source}: there is no such clip")
         try:
-            return decord.VideoReader(str(self._source))
+            return decord.VideoReader(io.BytesIO(self._source.read()) if isinstance(self._source, Part) else str(self._source))
         except (decord.DECORDError, RuntimeError) as error:
             raise DataError(f"{self._source}: not a readable clip ({_reason(error)})") from error
 
@@ -195,7 +239,7 @@ class Clip:
     @property
     def origin(self) -> str:
         """The path it is read from, else a hash of its frames."""
-        if isinstance(self._source, str | Path):
+        if isinstance(self._source, FILES):
             return str(self._source)
         return f"{hashlib.sha1(self.tensor.detach().cpu().numpy().tobytes()).hexdigest()} {tuple(self.tensor.shape)}"
 

@@ -1,24 +1,21 @@
-"""Samples from jsonl and csv files."""
+"""Samples from files of rows."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import importlib.util
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from vlreward.config import locate
-from vlreward.data.media import Clip, Picture, Visual
+from vlreward.data.media import CLIPS, Clip, Part, Picture, Visual
 from vlreward.data.source import BadRow, Source
+from vlreward.data.tables import Row, count_in, downloaded, files_of, rows_in
 from vlreward.errors import ConfigError
 from vlreward.registry import register
 from vlreward.types import Sample
 
-FORMATS = (".jsonl", ".csv", ".tsv")
 NAMES = {
     "id": ("id",),
     "prompt": ("prompt", "caption", "question"),
@@ -27,7 +24,6 @@ NAMES = {
     "target": ("target",),
 }
 """Field -> column names it is found under, the first that is there."""
-CLIPS = (".mp4", ".webm", ".avi", ".mov", ".mkv")
 CAPTION_LIMIT = 20_000
 """Characters; a longer prompt is a broken row, not a caption."""
 
@@ -35,36 +31,58 @@ CAPTION_LIMIT = 20_000
 @register("file")
 @dataclass(kw_only=True)
 class FileSource(Source):
-    """Rows of a jsonl, csv or tsv file: `id?`, `prompt` (or `caption`, `question`), `image` (or `images`, `picture`, `video`), `response?`,
-    `target?` (a mapping; in csv, columns `target.<name>`).
+    """Rows of a file: `id?`, `prompt` (or `caption`, `question`), `image` (or `images`, `picture`, `video`), `response?`, `target?` (a
+    mapping; in csv, columns `target.<name>`).
 
-    A `response` is what is scored against the picture, in place of the prompt. Every other column goes into the target under its name.
+    `path` is a jsonl, csv, tsv or parquet file, a WebDataset shard (tar), a pattern of such (`shards/*.tar`), a folder of them, or one
+    that `datasets` saved. Pictures are paths, or lie in the rows themselves (bytes, `{bytes, path}`); those of shards are read when they
+    are needed, those of parquet files stay in memory, encoded, for as long as their row. Of a shard's files `json` gives a row its keys,
+    `txt` its caption, `cls` a label, `jpg` (`png`, `webp` ...) its picture, `0.jpg`, `1.jpg` ... several, `mp4` its clip.
+
+    A `response` is what is scored against the picture, in place of the prompt. Every other column goes into the target under its name,
+    unless it holds bytes.
     """
 
     maker: ClassVar[str] = ""
     """What makes such a file, for where there is none."""
+    attempts: ClassVar[tuple[str, ...]] = ()
+    """Other columns that may hold pictures, which stand in the target."""
     path: Path
     pictures: str = ""
-    """Folder that picture paths start from: the file's own by default; `package:skimage.data` is an installed package's."""
+    """Folder that picture paths start from: that of the files by default; `package:skimage.data` is an installed package's."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Field (id, prompt, visuals, response, target) -> the file's name for it, where it has another."""
+    split: str = ""
+    """Of a folder: which of its saved splits, or the files that have it in their name; all by default."""
+    download: bool = False
+    """`path` names a dataset of the hub, which may be fetched; what it holds is read as a folder."""
 
     def __post_init__(self):
-        if self.path.suffix not in FORMATS:
-            raise ConfigError(f"is {str(self.path)!r}, expected a file ending in {', '.join(FORMATS)}", "path")
-        self.path = locate(self.path)
-        if not self.path.is_file():
-            raise ConfigError(f"there is no file {str(self.path)!r}{self.maker}", "path")
         for name in self.columns:
             if name not in NAMES:
                 raise ConfigError(f"unknown field {name!r}. Known: {', '.join(NAMES)}.", f"columns.{name}")
-        self._folder = pictures_folder(self.pictures, self.path)
+        if self.download:
+            return
+        self.path = locate(self.path)
+        try:
+            self._files = files_of(self.path, self.split)
+        except ConfigError as error:
+            raise ConfigError(f"{error.problem}{self.maker}", error.key) from error
+        pictures_folder(self.pictures, self.root)
+
+    @property
+    def files(self) -> list[Path]:
+        """What is read, in order; fetched first where that is allowed."""
+        if self.download:
+            self.path, self.download = downloaded(str(self.path)), False
+            self._files = files_of(self.path, self.split)
+        return self._files
 
     def __iter__(self) -> Iterator[Sample | BadRow]:
         seen: set[str] = set()
-        for line, row in self._rows():
-            place = f"{self.path.name}:{line}"
-            result = row if isinstance(row, str) else self._sample(row, place)
+        folder = self.folder
+        for place, row in self._rows():
+            result = row if isinstance(row, str) else self._sample(row, place, folder)
             if isinstance(result, Sample) and result.id in seen:
                 result = f"the id {result.id!r} was given to an earlier row"
             if isinstance(result, Sample):
@@ -73,10 +91,28 @@ class FileSource(Source):
             else:
                 yield BadRow(place, result)
 
-    def _rows(self) -> Iterator[tuple[int, dict[str, Any] | str]]:
-        return rows_of(self.path)
+    def length(self) -> int:
+        return sum(count_in(file, self.split) for file in self.files)
 
-    def _sample(self, row: dict[str, Any], place: str) -> Sample | str:
+    @property
+    def root(self) -> Path:
+        """The folder that the files lie in."""
+        files = self.files
+        return self.path if self.path.is_dir() else files[0].parent
+
+    @property
+    def folder(self) -> Path:
+        """Where paths of pictures start from."""
+        return pictures_folder(self.pictures, self.root)
+
+    def _rows(self) -> Iterator[tuple[str, Row | str]]:
+        """Place and row, or what is wrong with it."""
+        root = self.root
+        for file in self.files:
+            label = root.name if file == root else file.relative_to(root).as_posix()
+            yield from rows_in(file, label, self.split)
+
+    def _sample(self, row: Row, place: str, folder: Path) -> Sample | str:
         """The row as a sample, or what is wrong with it."""
         taken: dict[str, str] = {}
         for name, usual in NAMES.items():
@@ -86,18 +122,19 @@ class FileSource(Source):
                 taken[name] = present[0]
         prompt = row.get(taken.get("prompt", ""))
         if not isinstance(prompt, str):
-            return f"{taken.get('prompt', 'prompt')} is {'missing' if prompt is None else repr(prompt)}, expected a text"
+            there = f"; the row has {', '.join(row)}, and `columns` says which is which" if row and prompt is None else ""
+            return f"{taken.get('prompt', 'prompt')} is {'missing' if prompt is None else repr(prompt)}, expected a text{there}"
         if not prompt.strip():
             return f"{taken['prompt']} is empty"
         if len(prompt) > CAPTION_LIMIT:
             return f"{taken['prompt']} has {len(prompt)} characters, more than the {CAPTION_LIMIT} allowed"
-        visuals = visuals_of(row.get(taken.get("visuals", ""), []), self._folder, taken.get("visuals", ""))
+        visuals = visuals_of(row.get(taken.get("visuals", ""), []), folder, taken.get("visuals", ""))
         if isinstance(visuals, str):
             return visuals
         target = row.get(taken.get("target", ""), {})
         if not isinstance(target, dict):
             return f"{taken['target']} is {target!r}, expected keys and values"
-        rest = {key: value for key, value in row.items() if key not in taken.values()}
+        rest = {key: value for key, value in row.items() if key not in taken.values() and (key in self.attempts or not packed(value))}
         if "response" in taken:
             rest["response"] = row[taken["response"]]
             if not isinstance(rest["response"], str):
@@ -106,56 +143,36 @@ class FileSource(Source):
         return Sample(id=place if identity is None else str(identity), prompt=prompt, visuals=tuple(visuals), target=rest | target)
 
 
-def rows_of(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Line number and row of a jsonl, csv or tsv file, or what is wrong with the line."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        if path.suffix == ".jsonl":
-            yield from ((line, _json_row(text)) for line, text in enumerate(file, start=1) if text.strip())
-        else:
-            yield from _table_rows(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
-
-
-def _json_row(text: str) -> dict[str, Any] | str:
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
-        return f"not JSON ({error.msg} at column {error.colno})"
-    except (ValueError, RecursionError):
-        return "not JSON that can be read (a number or a nesting without end)"
-    return row if isinstance(row, dict) else f"holds a {type(row).__name__}, expected keys and values"
-
-
-def _table_rows(reader: csv.DictReader) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    while True:
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield reader.line_num + 1, f"not a row of a table ({error})"
-            continue
-        if None in row or None in row.values():
-            yield reader.line_num, f"has another number of columns than the header's {len(reader.fieldnames or ())}"
-        else:
-            yield reader.line_num, _nested(row)
-
-
-def visuals_of(paths: Any, folder: Path, name: str) -> list[Visual] | str:
-    """The pictures and clips that a row's column names (one path, or a list), from a folder; or what is wrong with it."""
+def visuals_of(given: Any, folder: Path, name: str) -> list[Visual] | str:
+    """The pictures and clips that a row's column holds or names (one, or a list), paths from a folder; or what is wrong with it."""
     visuals: list[Visual] = []
-    for path in paths if isinstance(paths, list) else [paths]:
-        if not isinstance(path, str) or not path:
-            return f"{name} is {path!r}, expected a path"
-        if "://" in path:
-            return f"{name} is an address ({path[:60]}); nothing is fetched, download it first"
-        full = folder / path
+    for one in given if isinstance(given, list) else [given]:
+        inside = one.get("bytes") or one.get("path") if isinstance(one, Mapping) else one
+        if isinstance(inside, Part):
+            visuals.append(Clip(inside) if inside.suffix in CLIPS else Picture(inside))
+            continue
+        if isinstance(inside, bytes) and inside:
+            visuals.append(Picture(inside))
+            continue
+        if not isinstance(inside, str) or not inside:
+            return f"{name} is {one!r}, expected a path"
+        if "://" in inside:
+            return f"{name} is an address ({inside[:60]}); nothing is fetched, download it first"
+        full = folder / inside
         visuals.append(Clip(full) if full.suffix.lower() in CLIPS else Picture(full))
     return visuals
 
 
-def pictures_folder(pictures: str, path: Path) -> Path:
+def packed(value: Any) -> bool:
+    """Whether a column's value is a file's bytes, or holds some."""
+    if isinstance(value, Mapping):
+        return any(map(packed, value.values()))
+    return any(map(packed, value)) if isinstance(value, list) else isinstance(value, bytes | Part)
+
+
+def pictures_folder(pictures: str, root: Path) -> Path:
     if not pictures.startswith("package:"):
-        return Path(pictures) if pictures else path.parent
+        return Path(pictures) if pictures else root
     name = pictures.removeprefix("package:")
     try:
         spec = importlib.util.find_spec(name)
@@ -164,19 +181,3 @@ def pictures_folder(pictures: str, path: Path) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(f"is {pictures!r}, but no package {name!r} is installed", "pictures")
     return Path(next(iter(spec.submodule_search_locations)))
-
-
-def _nested(row: Mapping[str, str]) -> dict[str, Any]:
-    """A csv row with `target.x` columns gathered under target; cells that begin like JSON lists or mappings are read as such."""
-    out: dict[str, Any] = {}
-    for key, text in row.items():
-        value: Any = text
-        if text[:1] in ("[", "{"):
-            with contextlib.suppress(ValueError, RecursionError):
-                value = json.loads(text)
-        if key.startswith("target."):
-            if text:
-                out.setdefault("target", {})[key.removeprefix("target.")] = value
-        elif text or key in NAMES["prompt"]:
-            out[key] = value
-    return out

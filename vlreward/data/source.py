@@ -32,6 +32,10 @@ class Source:
         """Samples in a fixed order; a row that is none comes as a BadRow, so that scoring can report it and go on."""
         raise NotImplementedError(f"{type(self).__name__} must define __iter__")
 
+    def length(self) -> int | None:
+        """How many rows there are, where that is known without making them."""
+        return None
+
     def samples(self) -> list[Sample]:
         """All samples, for training: any bad row is refused with its place. Raises DataError."""
         return whole(self, Sample, "samples")

@@ -235,6 +235,9 @@ class TinySource(Source):
     def __len__(self) -> int:
         return self.count
 
+    def length(self) -> int:
+        return self.count
+
 
 def make(task: str, seed: int) -> Sample:
     """The sample of a task that follows from a seed; its id names both, and `target.task` the task."""
