@@ -1,10 +1,13 @@
 import gc
 import json
+import os
 import tarfile
 import weakref
+from pathlib import Path
 
 import pytest
 from PIL import Image
+from processes import PLAIN, launch
 
 from vlreward.cli import main
 from vlreward.config import load
@@ -144,6 +147,27 @@ def test_rows_are_in_memory_for_a_batch_alone(project, monkeypatch):
     assert main(["score", "c.yaml", data, "shown=1"]) == 0
     assert max(most) <= 2 * 4, "one batch is judged, the next is gathered"
     assert len(scores(project)) == 24
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_writes_and_go_on_with_what_others_left(project):
+    good = (project / "rows.jsonl").read_text().splitlines(keepends=True)[:6]
+    (project / "rows.jsonl").write_text("".join(good))
+    changed = ["batch=2", "shown=3"]
+    assert main(["score", "c.yaml", "run.name=one", *changed]) == 0
+    paths = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))
+    launch([*PLAIN, "score", "c.yaml", *changed], {"PYTHONPATH": paths})
+    whole = (project / "one" / "scores.jsonl").read_text()
+    assert (project / "pairs" / "scores.jsonl").read_text() == whole
+    assert json.loads((project / "pairs" / "summary.json").read_text())["scored"] == 6
+    lines = whole.splitlines(keepends=True)
+    (project / "pairs" / "scores.jsonl").write_text(lines[4])
+    (project / "pairs" / "scores.part-1.jsonl").write_text(lines[2] + lines[3][:9])
+    for known in (2, 4):
+        (project / f"{known}.png").unlink()
+    launch([*PLAIN, "score", "c.yaml", "--resume", *changed], {"PYTHONPATH": paths})
+    assert (project / "pairs" / "scores.jsonl").read_text() == whole
+    assert not list((project / "pairs").glob("scores.part*"))
 
 
 def test_rows_that_no_reward_applies_to_are_told(project, capsys):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,11 +19,13 @@ from vlreward.data.source import BadRow, Source, named
 from vlreward.errors import DataError, blaming
 from vlreward.report.build import write_report
 from vlreward.rewards.composite import Composite
-from vlreward.run import Device, Progress, Run, RunFolder, device_of
+from vlreward.run import Device, Progress, Run, RunFolder, device_of, meet
+from vlreward.run.launch import Launch
 from vlreward.statistics import interval, share
 from vlreward.types import Rollout, Sample
 
 FILE = "scores.jsonl"
+PART = "scores.part-{}.jsonl"
 TOLD = 5
 """Rows whose error is printed; all stand in the file."""
 
@@ -59,11 +62,14 @@ def main(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
         count = len(rows)
     if not count:
         raise DataError(f"{named(config.data)}: has no rows")
+    launch = Launch(device_of(config.device))
     folder = RunFolder.open(config.run, "score", config, resume=resume, fresh=fresh)
     with folder.working():
         with blaming(path):
-            config.rewards.load(device_of(config.device))
-        scored = _all(rows, count, config, folder)
+            config.rewards.load(launch.device)
+        scored = _all(rows, count, config, folder, launch)
+        if launch.rank:
+            return 0
         summary = summarize(scored, config.rewards.names) | {"seconds": round(time.monotonic() - started, 1)}
         summary["kept"] = _keep(scored, config.keep, folder)
         folder.summary(summary)
@@ -72,14 +78,17 @@ def main(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
     return 2 if summary["bad"] or summary["broken"] else 0
 
 
-def _all(rows: Iterable[Sample | BadRow], count: int, config: Score, folder: RunFolder) -> list[dict[str, Any]]:
+def _all(rows: Iterable[Sample | BadRow], count: int, config: Score, folder: RunFolder, launch: Launch) -> list[dict[str, Any]]:
     """scores.jsonl, one row for each of the data in its order: those of earlier sittings that did not fail, and the rest now.
 
-    No more than a batch of the data is in memory, but for ids.
+    No more than a batch of the data is in memory, but for ids. Several processes take turns at batches, each with a file of its own until
+    all are done; then the first one has all rows, and the others none.
     """
-    known = {row["id"]: row for row in folder.read(FILE) if "error" not in row}
+    known = {row["id"]: row for row in _written(folder) if "error" not in row}
+    meet()  # all have read what the first one now writes anew
     folder.rows(FILE, known.values())
     folder.rows("rollouts.jsonl", [row for row in folder.read("rollouts.jsonl") if row["id"] in known])
+    meet()
     place: dict[str, int] = {}
 
     def waiting() -> Iterator[Sample | BadRow]:
@@ -92,28 +101,49 @@ def _all(rows: Iterable[Sample | BadRow], count: int, config: Score, folder: Run
                 progress.done -= 1
             yield row
 
-    todo, fresh = waiting(), 0
-    with Progress("score", count, min(len(known), count)) as progress, (folder.path / FILE).open("a") as out:
-        while batch := list(islice(todo, config.batch)):
-            for row in _score(batch, config, folder, len(known) + fresh):
+    own = folder.path / (FILE if launch.count == 1 else PART.format(launch.rank))
+    with Progress("score", count, min(len(known), count)) as progress, own.open("a" if launch.count == 1 else "w") as out:
+        todo, done = waiting(), len(known)
+        for number in itertools.count():
+            if not (batch := list(islice(todo, config.batch))):
+                break
+            if number % launch.count != launch.rank:
+                continue
+            for row in _score(batch, config, folder, done, launch.device):
                 out.write(json.dumps(row) + "\n")
             out.flush()
-            fresh += len(batch)
-            progress.advance(len(batch))
-    for name in ("rollouts.jsonl", FILE):
-        newest = {row["id"]: row for row in folder.read(name) if row["id"] in place}
-        scored = sorted(newest.values(), key=lambda row: place[row["id"]])
-        folder.rows(name, scored)
+            done += len(batch)
+            progress.advance(min(launch.count * len(batch), count - progress.done))
+    meet()
+    if launch.rank:
+        return []
+    scored = _latest(_written(folder), place)
+    folder.rows(FILE, scored)
+    folder.rows("rollouts.jsonl", _latest(folder.read("rollouts.jsonl"), place))
+    for part in folder.path.glob(PART.format("*")):
+        part.unlink()
     return scored
 
 
-def _score(batch: list[Sample | BadRow], config: Score, folder: RunFolder, before: int) -> Iterator[dict[str, Any]]:
+def _written(folder: RunFolder) -> list[dict[str, Any]]:
+    """Rows of scores.jsonl and of the files that several processes left of it."""
+    parts = sorted(part.name for part in folder.path.glob(PART.format("*")))
+    return [row for name in (FILE, *parts) for row in folder.read(name)]
+
+
+def _latest(rows: Iterable[dict[str, Any]], place: Mapping[str, int]) -> list[dict[str, Any]]:
+    """One row for each id that has a place, the last one written, in the order of their places."""
+    newest = {row["id"]: row for row in rows if row["id"] in place}
+    return sorted(newest.values(), key=lambda row: place[row["id"]])
+
+
+def _score(batch: list[Sample | BadRow], config: Score, folder: RunFolder, before: int, device: str) -> Iterator[dict[str, Any]]:
     """One output row for each row of the batch, in order."""
     samples = [row for row in batch if isinstance(row, Sample)]
     rollouts = [Rollout(sample=sample, text=sample.target.get("response")) for sample in samples]
     if rollouts:
         with torch.no_grad():
-            table = config.rewards(rollouts, device_of(config.device))
+            table = config.rewards(rollouts, device)
         shown = range(min(len(rollouts), max(0, config.shown - before)))
         folder.rollouts("score", 0, rollouts, table, shown)
         total = table.total.tolist()
