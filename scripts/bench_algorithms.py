@@ -218,8 +218,15 @@ def gained(shown: list[dict[str, Any]], name: str) -> str:
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]" + f" ({seeds})" * bool(seeds)
 
 
+def rank(label: str, shown: list[dict[str, Any]]) -> tuple[bool, bool, str, float]:
+    """Controls last; what was trained on the truth first, then by reward; the furthest gain first."""
+    goal = shown[0]["trained_on"]
+    return "shuffled" in label, goal != TRUTH["kind"], goal, -mean(mean(one["gains"][goal]) for one in shown)
+
+
 def table(found: dict[str, list[str]], options: argparse.Namespace) -> str:
-    """Markdown, one row a configuration that has been run; an en dash where its runs of equal seconds have not."""
+    """Markdown, one row a configuration that has been run, by what it was trained on and how far that rose; an en dash where no run of
+    equal seconds was made, and the seeds of those that were, where they are not all."""
     head = [
         "config",
         "trained on",
@@ -232,15 +239,18 @@ def table(found: dict[str, list[str]], options: argparse.Namespace) -> str:
         "KL",
     ]
     rows = []
-    for label, runs in found.items():
+    ordered = sorted(found.items(), key=lambda item: rank(item[0], [options.figures[run] for run in item[1]]))
+    for label, runs in ordered:
         shown = [options.figures[run] for run in runs]
         averages = {key: mean(one[key] for one in shown) for key in ("epochs", "seconds", "diversity_base", "diversity_train", "kl")}
         goal = shown[0]["trained_on"]
-        other = next(term["kind"] for term in (CLIP, TRUTH) if term["kind"] != goal)
-        timed = [] if "shuffled" in label else [second for run in runs if (second := of_equal_seconds(run, options))]
+        other = next(term["kind"] for term in (TRUTH, CLIP) if term["kind"] != goal)
+        known = {} if "shuffled" in label else {seed_of(run): of_equal_seconds(run, options) for run in runs}
+        timed = {seed: shown for seed, shown in known.items() if shown}
+        which = f", seed{'s' * (len(timed) > 1)} {' '.join(map(str, timed))}" if len(timed) < len(runs) else ""
         rows.append([
             f"`{label}`", f"`{goal}`", gained(shown, goal), f"{gained(shown, other).split(' (')[0]}",
-            gained(timed, goal) if len(timed) == len(runs) else "–", f"{averages['epochs']:.0f}",
+            gained(list(timed.values()), goal) + which if timed else "–", f"{averages['epochs']:.0f}",
             f"{averages['seconds'] / averages['epochs']:.1f}",
             f"{averages['diversity_base']:.3f} to {averages['diversity_train']:.3f}", f"{averages['kl']:.2g}",
         ])  # fmt: skip

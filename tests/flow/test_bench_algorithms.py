@@ -88,7 +88,8 @@ def test_a_gain_is_over_prompts_and_seeds_and_the_seconds_column_takes_the_run_o
     figures.keep("objects-7-calls", shown([0.5], seconds=40.0), CONFIG)
     figures.keep("objects-8-calls", shown([0.5]), CONFIG)
     options, runs = argparse.Namespace(seconds=None, figures=figures), {"nft": ["nft-7-calls", "nft-8-calls"]}
-    assert bench.table(runs, options).splitlines()[-1].count("| – |") == 1, "the first seed's other run is missing"
+    row = bench.table(runs, options).splitlines()[-1]
+    assert "| +0.100 [+0.100, +0.100], seed 8 |" in row, "the first seed's other run is missing"
     figures.keep("nft-7-seconds", shown([0.9, 0.9]), CONFIG)
     row = bench.table(runs, options).splitlines()[-1]
     assert "| +0.150 [-0.485, +0.785] (+0.20 +0.10) |" in row  # of the prompts' mean gains 0.1 and 0.2
@@ -96,7 +97,12 @@ def test_a_gain_is_over_prompts_and_seeds_and_the_seconds_column_takes_the_run_o
     assert "| 8 | 10.0 | 0.200 to 0.100 | 1 |" in row
     del figures.runs["objects-8-calls"]
     row = bench.table(runs, options).splitlines()[-1]
-    assert row.count("| – |") == 1, "nobody knows how long the second seed's first configuration took"
+    assert ", seed 7 |" in row, "nobody knows how long the second seed's first configuration took"
+    del figures.runs["nft-7-seconds"]
+    assert bench.table(runs, options).splitlines()[-1].count("| – |") == 1
+    figures.keep("crd-7-calls", shown([0.9, 0.9]), CONFIG)
+    rows = bench.table({"nft, shuffled": ["nft-7-calls"], **runs, "crd": ["crd-7-calls"]}, options).splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == ["crd", "nft", "nft, shuffled"], "the furthest first, controls last"
 
 
 def test_a_run_that_is_kept_is_not_made_again_by_another_process(bench, tmp_path):
