@@ -153,10 +153,18 @@ def test_rows_are_in_memory_for_a_batch_alone(project, monkeypatch):
 def test_two_processes_write_what_one_writes_and_go_on_with_what_others_left(project):
     good = (project / "rows.jsonl").read_text().splitlines(keepends=True)[:6]
     (project / "rows.jsonl").write_text("".join(good))
-    changed = ["batch=2", "shown=3"]
+    (project / "heard.py").write_text(
+        "from dataclasses import dataclass\nfrom vlreward.rewards.base import Reward\n\n@dataclass(kw_only=True)\nclass Heard(Reward):\n"
+        "    def one(self, rollout):\n        with open('judged.txt', 'a') as file:\n            file.write(rollout.sample.id)\n"
+        "        return 1 / len(rollout.words)\n"
+    )
+    judged = lambda: "".join(sorted((project / "judged.txt").read_text()))  # noqa: E731
+    changed = ["batch=2", "shown=3", "rewards=[{kind: object_match}, {kind: heard.py:Heard}]"]
     assert main(["score", "c.yaml", "run.name=one", *changed]) == 0
     paths = os.pathsep.join(filter(None, [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH")]))
+    (project / "judged.txt").write_text("")
     launch([*PLAIN, "score", "c.yaml", *changed], {"PYTHONPATH": paths})
+    assert judged() == "012345", "each row by one of them"
     whole = (project / "one" / "scores.jsonl").read_text()
     assert (project / "pairs" / "scores.jsonl").read_text() == whole
     assert json.loads((project / "pairs" / "summary.json").read_text())["scored"] == 6
@@ -168,6 +176,7 @@ def test_two_processes_write_what_one_writes_and_go_on_with_what_others_left(pro
     launch([*PLAIN, "score", "c.yaml", "--resume", *changed], {"PYTHONPATH": paths})
     assert (project / "pairs" / "scores.jsonl").read_text() == whole
     assert not list((project / "pairs").glob("scores.part*"))
+    assert judged() == "0011233455", "all but those that were known once more"
 
 
 def test_rows_that_no_reward_applies_to_are_told(project, capsys):
