@@ -217,6 +217,15 @@ def test_a_model_that_is_not_there_is_told_with_file_and_key(project, capsys):
     assert "9 rows scored" in capsys.readouterr().out, "the mended configuration runs under the same name"
 
 
+def test_a_dataset_that_cannot_be_fetched_is_told_with_file_and_key(project, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main(["score", "c.yaml", "data={path: no/such, download: true}"]) == 2
+    assert "c.yaml" in (told := capsys.readouterr().err)
+    assert "data.path: cannot fetch the dataset 'no/such'" in told
+    assert not (project / "pairs").exists()
+
+
 def test_all_good_rows_give_exit_code_zero(project):
     rows = (project / "rows.jsonl").read_text().splitlines()[:6]
     (project / "rows.jsonl").write_text("\n".join(rows))

@@ -16,7 +16,7 @@ import torch
 
 from vlreward.config import Count, load
 from vlreward.data.source import BadRow, Source, named
-from vlreward.errors import DataError, blaming
+from vlreward.errors import DataError, blaming, under
 from vlreward.report.build import write_report
 from vlreward.rewards.composite import Composite
 from vlreward.run import Device, Progress, Run, RunFolder, device_of, meet
@@ -56,10 +56,11 @@ def main(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
     """Score every row; 0 if all rows could be read and judged, 2 if some could not (they are in scores.jsonl with their error)."""
     config, _ = load(path, overrides, Score)
     started = time.monotonic()
-    rows, count = config.data, config.data.length()
-    if count is None:
-        rows = list(config.data)
-        count = len(rows)
+    with blaming(path), under("data"):
+        rows, count = config.data, config.data.length()
+        if count is None:
+            rows = list(config.data)
+            count = len(rows)
     if not count:
         raise DataError(f"{named(config.data)}: has no rows")
     launch = Launch(device_of(config.device))
