@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vlreward.data.by_prompt import ByPrompt
+from vlreward.data.combine import Chain, Labelled, Mismatched
 from vlreward.data.comparisons import FileComparisons
 from vlreward.data.media import Clip, Picture
 from vlreward.data.records import FileSource
@@ -218,3 +220,10 @@ def test_nothing_is_fetched_before_rows_are_asked_for(monkeypatch, tmp_path):
     assert [row.prompt for row in source if isinstance(row, Sample)] == ["fetched"]
     assert [row.prompt for row in source if isinstance(row, Sample)] == ["fetched"]
     assert asked == ["some/dataset"]
+
+
+def test_sources_of_sources_know_how_many_rows_they_have_where_theirs_do(tmp_path):
+    one, two = (FileSource(path=parquet(tmp_path / f"{name}.parquet", [{"prompt": "p", "image": "a.png"}] * 2)) for name in "ab")
+    assert Chain(of=(one, Labelled(of=two, target={"task": "x"}))).length() == 4
+    assert Chain(of=(one, Mismatched(of=two))).length() is None
+    assert ByPrompt(path=tmp_path / "a.parquet").length() is None, "two rows, one sample"

@@ -9,8 +9,12 @@ from safetensors.torch import load_file
 from vlreward.config import load
 from vlreward.errors import ConfigError
 from vlreward.flow.config import Align
+from vlreward.flow.kernels.flow_sde import FlowSde
 from vlreward.flow.models.sd3 import StableDiffusion3
+from vlreward.flow.objectives.flow_grpo import FlowGrpo
+from vlreward.flow.plan import Plan
 from vlreward.flow.train import train
+from vlreward.flow.while_sampling import RolloutGradients
 
 GRPO = "objective: {kind: flow_grpo, clip: 1.0e-3, beta: 0.01}"
 KINDS = {
@@ -106,6 +110,9 @@ def test_it_goes_on_exactly_where_it_stopped(configured):
     ("objective", "change", "told"),
     [
         ("{kind: dense_grpo, clip: 1.0e-3}", "run.seed=3", "no sum of one advantage a rollout"),
+        ("{kind: euphonium, warmup: 1, critic: {width: 8, updates: 2, pairs: 4}}", "run.seed=3", "no sum of one advantage a rollout"),
+        ("{kind: tempflow_grpo, clip: 1.0e-3}", "group.micro_batch=4 & optim.updates=1", "no sum of one advantage a rollout"),
+        ("{kind: b2_diffurl, first: 1, grow: 1, stage: 1}", "group.micro_batch=4 & optim.updates=1", "no sum of one advantage a rollout"),
         ("{kind: nft, beta: 0.1}", "run.seed=3", "no sum of one advantage a rollout"),
         ("{kind: flow_grpo, clip: 1.0e-3, beta: 0.1}", "run.seed=3", "objective.beta asks for a KL"),
         ("{kind: flow_grpo, clip: 1.0e-3, best_worst: 2}", "run.seed=3", "objective.best_worst chooses"),
@@ -115,5 +122,22 @@ def test_it_goes_on_exactly_where_it_stopped(configured):
 )
 def test_what_has_no_such_gradient_is_refused(configured, objective, change, told):
     with pytest.raises(ConfigError, match=told) as caught:
-        configured("refused", objective, "optim.backward=while_sampling", change)
+        configured("refused", objective, "optim.backward=while_sampling", *change.split(" & "))
     assert "optim.backward" in str(caught.value)
+
+
+def test_a_method_of_ones_own_that_credits_steps_apart_is_refused_too():
+    class Stepwise(FlowGrpo):
+        def credit(self, collected, table, advantage):
+            super().credit(collected, table, advantage)
+
+    assert FlowGrpo().unfollowed() is None
+    assert "no sum of one advantage" in str(Stepwise().unfollowed())
+
+
+def test_advantages_that_differ_from_step_to_step_are_not_laid():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    gradients = object.__new__(RolloutGradients)
+    vars(gradients).update(weights=[weight], weight_S=torch.ones(2), kept={0: torch.ones(1, 1)}, length=[[], []])
+    with pytest.raises(AssertionError, match="one advantage for all of its steps"):
+        gradients.lay(torch.tensor([[1.0, 2.0]]), Plan(sigmas=torch.linspace(1, 0, 3), kernel=FlowSde(noise=0.7)))

@@ -27,6 +27,9 @@ class ByPrompt(FileSource):
     at_least: Count = 2
     """Prompts with fewer pictures are left out."""
 
+    def length(self) -> None:
+        """Rows are put together first."""
+
     def __iter__(self) -> Iterator[Sample | BadRow]:
         found: dict[str, list[Sample]] = {}
         folder = self.folder

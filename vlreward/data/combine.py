@@ -22,6 +22,10 @@ class Chain(Source):
         for source in self.of:
             yield from source
 
+    def length(self) -> int | None:
+        each = [source.length() for source in self.of]
+        return None if None in each else sum(filter(None, each))
+
 
 @register("labelled")
 @dataclass(kw_only=True)
@@ -37,6 +41,9 @@ class Labelled(Source):
     def __iter__(self) -> Iterator[Sample | BadRow]:
         for row in self.of:
             yield row if isinstance(row, BadRow) else replace(row, target={**row.target, **self.target})
+
+    def length(self) -> int | None:
+        return self.of.length()
 
 
 @register("mismatched")

@@ -111,7 +111,7 @@ class Picture:
         except FileNotFoundError as error:
             raise DataError(f"{name}: there is no such picture") from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{name}: not a readable picture ({_reason(error)})") from error
+            raise DataError(f"{name}: not a readable picture ({reason(error)})") from error
 
     @property
     def stored(self) -> bool:
@@ -227,13 +227,13 @@ class Clip:
         try:
             return decord.VideoReader(io.BytesIO(self._source.read()) if isinstance(self._source, Part) else str(self._source))
         except (decord.DECORDError, RuntimeError) as error:
-            raise DataError(f"{self._source}: not a readable clip ({_reason(error)})") from error
+            raise DataError(f"{self._source}: not a readable clip ({reason(error)})") from error
 
     def _read(self, reader: Any, picks: np.ndarray) -> torch.Tensor:
         try:
             frames = reader.get_batch(list(picks)).asnumpy()
         except RuntimeError as error:  # decord's own errors are of this kind
-            raise DataError(f"{self._source}: not a readable clip ({_reason(error)})") from error
+            raise DataError(f"{self._source}: not a readable clip ({reason(error)})") from error
         return torch.from_numpy(frames.astype(np.float32) / 255).permute(0, 3, 1, 2)
 
     @property
@@ -280,6 +280,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What an error of a library says, in one short line."""
     lines = str(error).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__

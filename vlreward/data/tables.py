@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from vlreward.data.media import CLIPS, Part
+from vlreward.data.media import CLIPS, Part, reason
 from vlreward.errors import ConfigError
 
 Row = dict[str, Any]
@@ -150,7 +150,7 @@ def _parquet(file: Path, label: str) -> Iterator[tuple[str, Row | str]]:
             number += 1
             yield f"{label}:{number}", row
     except (OSError, ValueError) as error:
-        yield f"{label}:{number + 1}", f"not a readable parquet file from here on ({_first_line(error)})"
+        yield f"{label}:{number + 1}", f"not a readable parquet file from here on ({reason(error)})"
 
 
 def arrow_rows(batches: Iterable[Any]) -> Iterator[Row]:
@@ -198,7 +198,7 @@ def _shard(file: Path, label: str) -> Iterator[tuple[str, Row | str]]:
                 yield place, _gathered(shard, file, place, [(ending, member) for _, ending, member in members])
     except (tarfile.TarError, OSError) as error:
         behind = f" from {place.removeprefix(label + '/')} on" if place != label else ""
-        yield f"{label}/...", f"not a readable tar file{behind} ({_first_line(error)})"
+        yield f"{label}/...", f"not a readable tar file{behind} ({reason(error)})"
 
 
 def _members(shard: tarfile.TarFile) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
@@ -234,10 +234,6 @@ def _gathered(shard: tarfile.TarFile, file: Path, place: str, members: list[tupl
     return row | {name: parts for name, parts in shown.items() if parts}
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-
-
 def downloaded(name: str) -> Path:
     """The local copy of a dataset of the hub, fetched where it is not there yet. Raises ConfigError."""
     from huggingface_hub import snapshot_download
@@ -246,4 +242,4 @@ def downloaded(name: str) -> Path:
     try:
         return Path(snapshot_download(name, repo_type="dataset"))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ConfigError(f"cannot fetch the dataset {name!r} ({str(error).splitlines()[0][:160]})", "path") from error
+        raise ConfigError(f"cannot fetch the dataset {name!r} ({reason(error)})", "path") from error

@@ -188,12 +188,6 @@ class Align:
 
     def _lacking(self) -> str | None:
         """Why an update's gradient cannot be taken while sampling."""
-        if not self.objective.rollout_credit:
-            return f"the gradient of {self.objective.kind!r} is no sum of one advantage a rollout"
-        if getattr(self.objective, "beta", 0.0):
-            return "objective.beta asks for a KL, which has a gradient of its own"
-        if getattr(self.objective, "best_worst", None):
-            return "objective.best_worst chooses rollouts when they are finished"
         if self.generator.several:
             return f"{self.generator.kind!r} passes rows with unlike many pictures apart"
-        return None if getattr(self.generator, "lora", 0) else "generator.lora is 0, and all weights are trained"
+        return self.objective.unfollowed() if getattr(self.generator, "lora", 0) else "generator.lora is 0, and all weights are trained"

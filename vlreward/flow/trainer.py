@@ -199,7 +199,7 @@ class Trainer:
         for number, batches in enumerate(collected.updates(optim.updates, seeded(self.config.run.seed, "updates", epoch))):
             self.descent.begin()
             if number == 0 and collected.gradients is not None and collected.advantage_BS is not None:
-                taken = collected.gradients.lay(collected.advantage_BS[:, 0], collected.plan)
+                taken = collected.gradients.lay(collected.advantage_BS, collected.plan)
                 figures |= {name: [value] * len(batches) for name, value in taken.items() if batches}
                 batches = []
             for place, batch in enumerate(batches, start=1):

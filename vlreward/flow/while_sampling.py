@@ -59,8 +59,11 @@ class RolloutGradients:
             layer.rows = None
         self.kept[place] = torch.cat([found[id(weight)] for weight in self.weights], dim=1).cpu()
 
-    def lay(self, advantage_B: torch.Tensor, plan: Plan) -> dict[str, float]:
-        """Give the weights the gradient of the update's loss, for all rollouts' advantages; its figures, as `PolicyGradient` has them."""
+    def lay(self, advantage_BS: torch.Tensor, plan: Plan) -> dict[str, float]:
+        """Give the weights the gradient of the update's loss, for all rollouts' advantages, alike at all steps; its figures, as
+        `PolicyGradient` has them."""
+        advantage_B = advantage_BS[:, 0]
+        assert torch.equal(advantage_BS, advantage_B[:, None].expand_as(advantage_BS)), "a rollout has one advantage for all of its steps"
         gradient, value, steps = torch.zeros(()), 0.0, len(self.weight_S)
         for place, rows in self.kept.items():
             advantage = advantage_B[place * len(rows) : (place + 1) * len(rows)].float() / (len(rows) * len(self.kept) * steps)

@@ -41,8 +41,6 @@ class Objective:
     """Refuse rollouts of the generator's own: it learns from given pictures alone."""
     own_preferences: ClassVar[bool] = False
     """What is better stands in the data, and rewards only watch; a control that shuffles them is refused."""
-    rollout_credit: ClassVar[bool] = False
-    """An on-policy update's gradient is -mean A_i sum_j w_j d log p_ij, with one advantage a rollout: it may be taken while sampling."""
     needs_gradient: ClassVar[bool] = False
     """Refuse rewards without one, and give `collected` a judge with one."""
 
@@ -53,6 +51,10 @@ class Objective:
 
     def check(self, size: int) -> None:
         """Refuse groups of a size that it cannot work with. Raises ConfigError, whose key is one of its own fields."""
+
+    def unfollowed(self) -> str | None:
+        """Why an on-policy update's gradient cannot be taken while sampling, for `optim.backward`; None where it can."""
+        return f"the gradient of {self.kind!r} is no sum of one advantage a rollout"
 
     def plan(self, sampler: Sampler, grid: torch.Tensor, epoch: int, seed: int) -> Plan:
         """How this epoch's rollouts are made; the sampler's own plan by default."""

@@ -43,7 +43,6 @@ class DenseGrpo(FlowGrpo):
     """
 
     overrides: ClassVar[tuple[str, ...]] = ("trained",)
-    rollout_credit = False
     calibrate: NotNegative = 0.0
     """How much a step's noise changes after an epoch; 0 leaves it alone."""
     balanced: Fraction = 0.2

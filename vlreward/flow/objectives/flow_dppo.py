@@ -26,7 +26,6 @@ class FlowDppo(PolicyGradient):
     Source: arXiv 2606.11025 (Flow-DPPO), threshold 1e-5.
     """
 
-    rollout_credit = True
     threshold: Positive = 1e-5
 
     def plan(self, sampler: Sampler, grid: torch.Tensor, epoch: int, seed: int) -> Plan:

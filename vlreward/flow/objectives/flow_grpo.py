@@ -27,7 +27,6 @@ class FlowGrpo(PolicyGradient):
     Source: arXiv 2505.05470 and github.com/yifan123/flow_grpo; DanceGRPO arXiv 2505.07818, MixGRPO arXiv 2507.21802.
     """
 
-    rollout_credit = True
     clip: Positive = 1e-4
     step_weight: Literal["equal", "noise"] = "equal"
     """How much each trained step counts. A step's gradient scales with its length over its noise, so that with `equal` the last, least

@@ -30,7 +30,6 @@ class GrpoGuard(PolicyGradient):
     Source: arXiv 2510.22319 (GRPO-Guard), whose clips are 2e-6 to 4e-6 for SD3.5-M.
     """
 
-    rollout_credit = True
     clip: Positive = 2e-6
 
     def plan(self, sampler: Sampler, grid: torch.Tensor, epoch: int, seed: int) -> Plan:

@@ -50,6 +50,14 @@ class PolicyGradient(Objective):
         """[B] with the gradient that `log_ratio` has at the weights that sampled x_next [B,*]."""
         return step.log_prob(x_next)
 
+    def unfollowed(self) -> str | None:
+        """A method that credits, chooses or adds up its rollouts in its own way has advantages that differ from step to step, or none."""
+        if any(getattr(type(self), name) is not getattr(PolicyGradient, name) for name in ("credit", "choose", "loss")):
+            return super().unfollowed()
+        if self.beta:
+            return "objective.beta asks for a KL, which has a gradient of its own"
+        return "objective.best_worst chooses rollouts when they are finished" if self.best_worst else None
+
     def check(self, size: int) -> None:
         if self.best_worst is not None and (self.best_worst % 2 or self.best_worst > size):
             raise ConfigError(f"is {self.best_worst}, expected an even number of at most group.size = {size}", "best_worst")
