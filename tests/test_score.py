@@ -271,3 +271,28 @@ def test_one_row_has_no_interval_and_the_summary_is_still_json(project, capsys):
     text = (project / "pairs" / "summary.json").read_text()
     assert "NaN" not in text
     assert json.loads(text)["terms"]["total"]["low"] is None
+
+
+def test_the_bar_may_be_a_share_and_may_be_changed_without_judging_again(project, monkeypatch):
+    (project / "c.yaml").write_text((project / "c.yaml").read_text().replace("{at_least: 0.9}", "{best: 0.34}"))
+    main(["score", "c.yaml"])
+
+    def kept():
+        return [json.loads(line) for line in (project / "pairs" / "kept.jsonl").read_text().splitlines()]
+
+    first = kept()
+    assert [row["id"] for row in first] == ["0", "2"], "a third of the six that have a score; three have the highest"
+    before = {name: row for name, row in scores(project).items() if "error" not in row}
+    monkeypatch.setattr("vlreward.rewards.objects.ObjectMatch.batch", lambda *_: pytest.fail("judged again"))
+    (project / "rows.jsonl").write_text("".join(line + "\n" for line in (project / "rows.jsonl").read_text().splitlines()[:6]))
+    main(["score", "c.yaml", "keep.best=0.5", "--resume"])
+    assert [row["id"] for row in kept()] == ["0", "2", "4"]
+    assert {name: scores(project)[name] for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("keep", "told"), [("{}", "neither `at_least`"), ("{at_least: 1, best: 0.5}", "two bars"), ("{best: 0}", "more than 0")]
+)
+def test_a_bar_is_one_of_two(project, capsys, keep, told):
+    assert main(["score", "c.yaml", f"keep={keep}"]) == 2
+    assert told in capsys.readouterr().err

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
-from vlreward.config import Count, load
+from vlreward.config import Bound, Count, load
 from vlreward.data.source import BadRow, Source, named
-from vlreward.errors import DataError, blaming, under
+from vlreward.errors import ConfigError, DataError, blaming, under
 from vlreward.report.build import write_report
 from vlreward.rewards.composite import Composite
 from vlreward.run import Device, Progress, Run, RunFolder, device_of, meet
@@ -32,10 +32,20 @@ TOLD = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Keep:
-    """Which rows go into kept.jsonl."""
+    """Which rows go into kept.jsonl: by one of two bars."""
 
-    at_least: float
+    at_least: float | None = None
     """Total score from which a row is kept."""
+    best: Annotated[float, Bound(0, 1, above=True)] | None = None
+    """Share of the scored rows that is kept, those of the highest total score; of equal ones the earlier."""
+
+    def __post_init__(self):
+        if (self.at_least is None) == (self.best is None):
+            raise ConfigError(
+                "has neither `at_least`, a score, nor `best`, a share"
+                if self.best is None
+                else "has two bars, `at_least` and `best`; give one"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +74,7 @@ def main(path: str, overrides: list[str], resume: bool, fresh: bool) -> int:
     if not count:
         raise DataError(f"{named(config.data)}: has no rows")
     launch = Launch(device_of(config.device))
-    folder = RunFolder.open(config.run, "score", config, resume=resume, fresh=fresh)
+    folder = RunFolder.open(config.run, "score", config, resume=resume, fresh=fresh, free=("keep",))
     with folder.working():
         with blaming(path):
             config.rewards.load(launch.device)
@@ -201,11 +211,14 @@ def matched_wins(rows: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str
 
 
 def _keep(scored: list[dict[str, Any]], keep: Keep | None, folder: RunFolder) -> int:
-    """Write kept.jsonl: the id, words and score of every row that reaches the bar, best first."""
+    """Write kept.jsonl: the id, words and score of every row that reaches the bar, best first; the source `kept` reads it."""
     if keep is None:
         return 0
-    good = [row for row in scored if row.get("score") is not None and row["score"] >= keep.at_least]
-    good.sort(key=lambda row: -row["score"])
+    good = sorted((row for row in scored if row.get("score") is not None), key=lambda row: -row["score"])
+    if keep.best is not None:
+        good = good[: round(keep.best * len(good))]
+    else:
+        good = [row for row in good if row["score"] >= keep.at_least]
     folder.rows("kept.jsonl", [{"id": row["id"], "prompt": row["prompt"], "score": row["score"]} for row in good])
     return len(good)
 

@@ -171,6 +171,7 @@ def packed(value: Any) -> bool:
 
 
 def pictures_folder(pictures: str, root: Path) -> Path:
+    """Where relative paths of pictures start: `package:NAME` is an installed package's folder, nothing is `root`. Raises ConfigError."""
     if not pictures.startswith("package:"):
         return Path(pictures) if pictures else root
     name = pictures.removeprefix("package:")

@@ -55,6 +55,7 @@ class Euphonium(LatentJudge, FlowGrpo):
         return epoch >= self.warmup or self.critic.start is not None
 
     def guide(self, prompts: Sequence[str]) -> Drift:
+        """What is added to a step's mean for these prompts: the latent reward's gradient at x, times `guidance` and the step's length."""
         condition = self.learner.condition(prompts)
 
         def drift(x: torch.Tensor, s: torch.Tensor, s_next: torch.Tensor) -> torch.Tensor:
