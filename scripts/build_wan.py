@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train the tiny Wan-shaped text-to-video pipeline of assets/tiny-wan from nothing, on clips of the tiny world's gliding circles.
 
-    python scripts/build_wan.py                      # all stages, about 11 minutes of a shared core; seeded, on one thread
+    python scripts/build_wan.py                      # all stages, about half an hour of a core; seeded, on one thread
     python scripts/build_wan.py --stage measure      # the figures of assets/tiny-wan/README.md again
 
 The result is an ordinary diffusers folder (WanPipeline). `training.jsonl` beside it holds the curves. The autoencoder comes first, which
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -39,10 +40,21 @@ SIDE = 32
 TOKENS = 8
 """Length of a tokenised prompt; captions have 6 tokens."""
 EVALUATION_SEED = 10_000_000
-STAGES = {"flow": (5000, 2e-3, 6_000), "still": (300, 5e-4, 2_000)}
+STAGES = {"flow": (15_000, 2e-3, 12_000), "still": (300, 5e-4, 2_000)}
 """Optimiser steps, highest learning rate and number of clips."""
-PATCH, LATENTS, WIDTH, CONSTANT = 4, 12, 26, 1000.0
-"""Of the autoencoder: pixels on a side of one latent, channels, those between, and the value of the constant one."""
+PATCH, SEEN, CONSTANT = 4, 12, 1000.0
+"""Of the autoencoder: pixels on a side of a latent, channels of what is seen there, and the value of the constant one between layers."""
+LATENTS = SEEN + 1
+"""The last channel tells how many frames came before."""
+TOLD = 3.0
+"""Standard deviation of that channel; the others have 1."""
+WIDTH = 2 * LATENTS + 2
+"""Channels between layers."""
+CAPTIONS = (0.5, 0.25, 0.15, 0.1)
+"""Shares of clips told in full, without color, without direction, and not at all: colors and directions are to be learned apart, so that
+circles of kinds that are never shown move, too."""
+SHIFT = 4.0
+"""Of noise levels, in training and in the scheduler: where a circle is, and so how it moves, is decided while little of it can be seen."""
 STILL = 0.45
 """Share of the last stage's clips in which nothing moves."""
 
@@ -62,6 +74,12 @@ def stilled(item: Motion, rng: random.Random) -> Motion:
         return item
     things = item.things(rng.randrange(item.frames))
     return replace(item, start=replace(item.start, things=things), velocities=((0.0, 0.0),) * len(things))
+
+
+def captions(item: Motion) -> tuple[str, str, str, str]:
+    """All of it, without the color, without the direction, and nothing."""
+    color = item.start.things[0].color
+    return item.caption, item.caption.replace(f"{color} ", ""), item.caption.split(" moving")[0], ""
 
 
 def motion_match(clips: torch.Tensor, items: list[Motion]) -> dict[str, float]:
@@ -84,6 +102,9 @@ def make_vae() -> Any:
     Training one takes longer than all the rest, and its decoder could not tell a latent's four pixels apart without it. Its last layers
     have a norm over channels and a SiLU, which stay linear in a channel that is there twice, as x and -x (silu(x) - silu(-x) = x), beside
     a large constant one.
+
+    Its convolutions over time tell by the last channel how many frames came before: the transformer's rotary positions are distances, and
+    nothing else says which frame is the first.
     """
     torch.manual_seed(0)
     vae: Any = AutoencoderKLWan(
@@ -95,33 +116,42 @@ def make_vae() -> Any:
         if not name.endswith("gamma"):
             weight.zero_()
     rng = random.Random(5)
-    pool = patchify(pixels([stilled(item, rng) for item in glides(1000, seed=1)]), PATCH).transpose(0, 1).flatten(1)
-    mean = pool.mean(1)
-    components = torch.linalg.eigh((pool - mean[:, None]).double().cov())[1].flip(1)[:, :LATENTS].T.float()
-    components *= components.sum(1, keepdim=True).sign()
+    frames = patchify(pixels([stilled(item, rng) for item in glides(1000, seed=1)]), PATCH).transpose(0, 1).flatten(1)
+    mean = frames.mean(1)
+    spread = frames.double().cov() + 1e-6 * torch.eye(len(frames), dtype=torch.float64)
+    shown = torch.linalg.eigh(spread)[1].flip(1)[:, :SEEN].T.float()
+    shown *= shown.sum(1, keepdim=True).sign()
+    there = torch.linalg.solve(spread, mean.double()).float()  # what is most alike in all patches: not there before the first frame
+    there /= there @ mean
     both = torch.cat([torch.eye(LATENTS), -torch.eye(LATENTS)])
     back = torch.cat([torch.eye(LATENTS), -torch.eye(LATENTS)], 1) * CONSTANT / WIDTH**0.5
-    write(vae.encoder.conv_in, both @ components, -both @ components @ mean)
-    write(vae.encoder.conv_out, back, torch.zeros(LATENTS))
+    order = torch.eye(LATENTS)[:, -1:]
+    write(vae.encoder.conv_in, both[:, :SEEN] @ shown, -both[:, :SEEN] @ shown @ mean)
+    write(vae.encoder.conv_out, back)
+    for earlier in (-2, -3):  # 0, 1, 2, 2, 2 frames are seen from the first layer, and summed 0, 1, 3, 5, 6 from the last
+        write(vae.encoder.conv_in, both @ order @ there[None], tap=earlier)
+        write(vae.encoder.conv_out, order @ order.T @ back, tap=earlier)
     vae.encoder.conv_out.bias[LATENTS:] = -20  # the logarithm of a variance that nobody draws from
-    write(vae.quant_conv, torch.eye(2 * LATENTS), torch.zeros(2 * LATENTS))
-    write(vae.post_quant_conv, torch.eye(LATENTS), torch.zeros(LATENTS))
-    write(vae.decoder.conv_in, both, torch.zeros(2 * LATENTS))
-    write(vae.decoder.conv_out, components.T @ back, mean)
+    write(vae.quant_conv, torch.eye(2 * LATENTS))
+    write(vae.post_quant_conv, torch.eye(LATENTS))
+    write(vae.decoder.conv_in, both)
+    write(vae.decoder.conv_out, shown.T @ back[:SEEN], mean)
     for part in (vae.encoder, vae.decoder):
         part.conv_in.bias[2 * LATENTS] = CONSTANT
     latents = encoded(vae, pixels(glides(500, seed=1))).transpose(0, 1).flatten(1)
     vae.register_to_config(latents_mean=[round(v, 4) for v in latents.mean(1).tolist()])
-    vae.register_to_config(latents_std=[round(v, 4) for v in latents.std(1).tolist()])
+    size = latents.std(1) / torch.tensor([1.0] * SEEN + [TOLD])
+    vae.register_to_config(latents_std=[round(v, 4) for v in size.tolist()])
     return vae.eval()
 
 
-def write(layer: Any, matrix: torch.Tensor, bias: torch.Tensor) -> None:
-    """Make a causal convolution a matrix at each place, in its first rows and columns."""
+def write(layer: Any, matrix: torch.Tensor, bias: torch.Tensor | None = None, tap: int = -1) -> None:
+    """Make a causal convolution a matrix at each place, in its first rows and columns; `tap` -2 is the frame before."""
     rows, columns = matrix.shape
     middle = layer.weight.shape[-1] // 2
-    layer.weight[:rows, :columns, -1, middle, middle] = matrix
-    layer.bias[: len(bias)] = bias
+    layer.weight[:rows, :columns, tap, middle, middle] = matrix
+    if bias is not None:
+        layer.bias[: len(bias)] = bias
 
 
 @torch.no_grad()
@@ -181,15 +211,14 @@ def train_flow(vae: Any, trained: Any, stage: str, steps: int, batch: int, curve
     drawn = [stilled(item, rng) for item in items] if stage == "still" else items
     mean, std = (torch.tensor(per).view(1, -1, 1, 1, 1) for per in (vae.config.latents_mean, vae.config.latents_std))
     latents = torch.cat([(encoded(vae, pixels(drawn[i : i + 500])) - mean) / std for i in range(0, count, 500)])
-    captions = words([item.caption for item in items], padding="max_length", return_tensors="pt")
-    empty = words("", padding="max_length", return_tensors="pt")
+    told = [words(texts, padding="max_length", return_tensors="pt") for texts in zip(*map(captions, items), strict=True)]
+    ids_KN, mask_KN = (torch.stack([one[key] for one in told]) for key in ("input_ids", "attention_mask"))
     total = 0.0
     for step in range(steps):
         pick = torch.randint(count, (batch,))
-        clean, ids, mask = latents[pick], captions.input_ids[pick].clone(), captions.attention_mask[pick].clone()
-        unconditional = torch.rand(batch) < 0.1
-        ids[unconditional], mask[unconditional] = empty.input_ids, empty.attention_mask
-        sigma = torch.sigmoid(torch.randn(batch))
+        clean, which = latents[pick], torch.multinomial(torch.tensor(CAPTIONS), batch, replacement=True)
+        ids, mask = ids_KN[which, pick], mask_KN[which, pick]
+        sigma = torch.sigmoid(torch.randn(batch) + math.log(SHIFT))
         noise = torch.randn_like(clean)
         noisy = torch.lerp(clean, noise, sigma.view(-1, 1, 1, 1, 1))
         velocity = transformer(noisy, sigma * 1000, embed(encoder, ids, mask)).sample
@@ -200,7 +229,7 @@ def train_flow(vae: Any, trained: Any, stage: str, steps: int, batch: int, curve
             curve(step=step + 1, loss=total / 50)
             total = 0.0
         if step % 750 == 749 or step == steps - 1:
-            sampler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+            sampler = FlowMatchEulerDiscreteScheduler(shift=SHIFT)
             pipe = WanPipeline(transformer=learner.average[0], text_encoder=learner.average[1], tokenizer=words, vae=vae, scheduler=sampler)
             curve(step=step + 1, **measure_flow(pipe, 64))
             save(pipe)
