@@ -10,7 +10,7 @@ from vlreward.report.cards import Chosen
 from vlreward.report.compare import pooled
 from vlreward.report.figures import BINS, alone, by_step, curve_names, figures
 from vlreward.report.folder import RunRecord, read_run
-from vlreward.report.view import duration, held_out_table, view
+from vlreward.report.view import constants, duration, held_out_table, view
 
 
 def record(**rest: Any) -> RunRecord:
@@ -139,6 +139,18 @@ def test_durations_read_like_a_clock(seconds, text):
 def test_figures_of_each_denoising_step_are_told_apart_from_others():
     names = ["grad_norm", "grad_norm/step_10", "grad_norm/step_2", "loss/step", "clip_fraction/step_2", "x/step_a"]
     assert by_step(names) == {"grad_norm": ["grad_norm/step_2", "grad_norm/step_10"], "clip_fraction": ["clip_fraction/step_2"]}
+
+
+def test_what_never_changes_is_a_line_and_no_curve():
+    metrics = [
+        {"step": i, "reward/a": 0.5, "clip/step_1": 0.0, "clip/step_4": 0.0, "skipped": 0.0, "norm": i / 2, "once": 1.0} for i in (1, 2)
+    ]
+    metrics[0].pop("once")
+    one = record(metrics=metrics)
+    assert constants(one) == {"skipped": 0.0, "clip by denoising step": 0.0}
+    shown = view(one, figures(one), Chosen(best=[], worst=[], broken=[], pairs=[], num_pairs=0, roles=[]), "run")
+    assert [plot.title for plot in shown.curves] == ["reward/a", "norm", "once"], "a reward that stands still is worth a look"
+    assert shown.constant == [("skipped", "0"), ("clip by denoising step", "0")]
 
 
 def test_denoising_steps_share_a_chart_and_a_judge_that_only_watches_is_named_so():

@@ -22,6 +22,7 @@ COMMANDS = {
 }
 FEW_STEPS = 30
 """From here on a curve gets a running mean over its points."""
+BY_STEP = " by denoising step"
 SHOWN_BAD = 10
 
 
@@ -78,6 +79,8 @@ class RunView:
     facts: list[tuple[str, str]]
     tables: list[HeadlineTable]
     curves: list[Plot]
+    constant: list[tuple[str, str]]
+    """Figures that were the same at every step, which have no curve, and their values."""
     stages: list[tuple[str, str, str]]
     """stage, seconds a step, share"""
     stage_plot: Plot | None
@@ -107,6 +110,7 @@ def view(record: RunRecord, report: Mapping[str, Any], chosen: Chosen, anchor: s
         facts=_facts(record),
         tables=tables or [table for table in [_so_far(report)] if table],
         curves=_curves(record),
+        constant=[(name, f"{value:.6g}") for name, value in constants(record).items()],
         stages=_stages(report),
         stage_plot=_stage_plot(record),
         terms=[_term(name, term) for name, term in report["terms"].items()],
@@ -135,16 +139,34 @@ def points(record: RunRecord, name: str) -> tuple[list[int], list[float | None]]
     return [row["step"] for row in rows], [number(row[name]) for row in rows]
 
 
+def constants(record: RunRecord) -> dict[str, float]:
+    """Logged figures, rewards and times aside, that were the same at every step of several; as one `x by denoising step` where they were
+    logged for each and are the same at all."""
+    names = [name for name in curve_names(record.metrics) if not name.startswith(("time/", "reward/"))]
+    found = {}
+    for name in names:
+        values = points(record, name)[1]
+        if len(values) > 1 and len(set(values)) == 1 and values[0] is not None:
+            found[name] = values[0]
+    for family, members in by_step(names).items():
+        values = [found.pop(name, None) for name in members]
+        if len(set(values)) == 1 and values[0] is not None:
+            found[f"{family}{BY_STEP}"] = values[0]
+    return found
+
+
 def _curves(record: RunRecord) -> list[Plot]:
-    """Of every logged figure but times; what was logged for each denoising step lies in one chart."""
-    names = [name for name in curve_names(record.metrics) if not name.startswith("time/")]
+    """Of every logged figure that changed, but times; what was logged for each denoising step lies in one chart."""
+    names, same = [name for name in curve_names(record.metrics) if not name.startswith("time/")], constants(record)
     steps = by_step(names)
-    plots = [curve(record, name) for name in names if all(name not in members for members in steps.values())]
+    plots = [curve(record, name) for name in names if name not in same and all(name not in members for members in steps.values())]
     for family, members in steps.items():
+        if f"{family}{BY_STEP}" in same:
+            continue
         columns = [points(record, name) for name in members]
         ends = [name.rpartition("/")[2].replace("_", " ") for name in members]
         lines = [Line(name=end, x=x, y=y, tone=f"s{i % 6}") for i, (end, (x, y)) in enumerate(zip(ends, columns, strict=True))]
-        plots.append(line_plot(lines, f"{family} by denoising step"))
+        plots.append(line_plot(lines, f"{family}{BY_STEP}"))
     return [plot for plot in plots if plot]
 
 
