@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import torch
 
 from vlreward.config import Bound, Count, load
+from vlreward.data.kept import FILE as KEPT
 from vlreward.data.source import BadRow, Source, named
 from vlreward.errors import ConfigError, DataError, blaming, under
 from vlreward.report.build import write_report
@@ -42,9 +43,7 @@ class Keep:
     def __post_init__(self):
         if (self.at_least is None) == (self.best is None):
             raise ConfigError(
-                "has neither `at_least`, a score, nor `best`, a share"
-                if self.best is None
-                else "has two bars, `at_least` and `best`; give one"
+                f"gives {'no bar' if self.best is None else 'two bars'}, expected one of at_least (a score) and best (a share)"
             )
 
 
@@ -105,6 +104,8 @@ def _all(rows: Iterable[Sample | BadRow], count: int, config: Score, folder: Run
     def waiting() -> Iterator[Sample | BadRow]:
         """Rows that are not known; of those that are, only the place is."""
         for row in rows:
+            if row.id in place:
+                raise DataError(f"{row.id}: two rows of {named(config.data)} have this id; give each its own")
             place[row.id] = len(place)
             if isinstance(row, Sample) and row.id in known:
                 if known[row.id]["prompt"] == row.prompt:
@@ -213,13 +214,14 @@ def matched_wins(rows: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str
 def _keep(scored: list[dict[str, Any]], keep: Keep | None, folder: RunFolder) -> int:
     """Write kept.jsonl: the id, words and score of every row that reaches the bar, best first; the source `kept` reads it."""
     if keep is None:
+        (folder.path / KEPT).unlink(missing_ok=True)
         return 0
     good = sorted((row for row in scored if row.get("score") is not None), key=lambda row: -row["score"])
     if keep.best is not None:
         good = good[: round(keep.best * len(good))]
     else:
         good = [row for row in good if row["score"] >= keep.at_least]
-    folder.rows("kept.jsonl", [{"id": row["id"], "prompt": row["prompt"], "score": row["score"]} for row in good])
+    folder.rows(KEPT, [{"id": row["id"], "prompt": row["prompt"], "score": row["score"]} for row in good])
     return len(good)
 
 

@@ -18,6 +18,17 @@ def test_labelled_samples_keep_their_own_target_beside_what_is_added():
     assert sample.target == {"answer": "1", "task": "count", "difficulty": 1.2}
 
 
+def test_rows_of_two_files_of_one_name_are_told_apart(tmp_path):
+    for name in ("train", "more"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows.jsonl").write_text(f'{{"prompt": "{name}"}}\n{{"prompt": ""}}\n')
+    chain = part("sources", {"kind": "chain", "of": [{"path": str(tmp_path / name / "rows.jsonl")} for name in ("train", "more", "more")]})
+    rows = list(chain)
+    assert [row.id for row in rows] == [f"{part}rows.jsonl:{line}" for part in ("", "2/", "3/") for line in (1, 2)]
+    assert [row.prompt for row in rows if isinstance(row, Sample)] == ["train", "more", "more"]
+    assert isinstance(rows[3], BadRow)
+
+
 def test_each_task_of_a_mixture_is_judged_by_its_own_reward():
     tasks = {"count": "tally", "read": "plates"}
     of = [{"kind": "labelled", "target": {"task": name}, "of": {"kind": "tiny", "task": tasks[name], "count": 1}} for name in tasks]

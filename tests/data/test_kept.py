@@ -42,9 +42,10 @@ def test_data_that_is_no_longer_what_was_scored_is_refused(kept, tmp_path):
 
 
 def test_a_run_that_kept_nothing_or_something_else_is_refused(kept, tmp_path):
-    (tmp_path / "run" / "kept.jsonl").write_text('{"id": "a"}\n')
-    with pytest.raises(DataError, match=r"kept.jsonl:1: is no row of a scoring run"):
-        kept().samples()
+    for text, told in (('{"id": "a"}', "has the keys id, expected id, prompt and score"), ('{"id": ', "not JSON")):
+        (tmp_path / "run" / "kept.jsonl").write_text(text + "\n")
+        with pytest.raises(DataError, match=rf"kept.jsonl:1: {told}"):
+            kept().samples()
     (tmp_path / "run" / "kept.jsonl").unlink()
     with pytest.raises(ConfigError, match=r"there is no kept.jsonl") as caught:
         kept()

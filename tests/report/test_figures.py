@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vlreward.report.cards import Chosen
-from vlreward.report.compare import pooled
+from vlreward.report.compare import compare, pooled
 from vlreward.report.figures import BINS, alone, by_step, curve_names, figures
 from vlreward.report.folder import RunRecord, read_run
 from vlreward.report.view import constants, duration, held_out_table, view
@@ -118,6 +118,15 @@ def test_runs_are_pooled_with_an_interval_over_runs():
     assert found["gain_high"] - found["gain"] == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-5)
     assert found["gain"] - found["gain_low"] == pytest.approx(found["gain_high"] - found["gain"])
     assert found["before_low"] == pytest.approx(0.1)
+
+
+def test_of_several_runs_only_what_never_changed_in_any_is_a_line():
+    rows = [
+        [{"step": i, "skipped": 0.0, "norm": norm, "calls": calls, "reward/a": 0.5} for i in (1, 2)] for norm, calls in ((1.0, 3), (2.0, 3))
+    ]
+    found = compare("align", [record(metrics=one) for one in rows], {})
+    assert found.constant == [("skipped", "0"), ("calls", "3")]
+    assert [plot.title for plot in found.curves] == ["reward/a", "norm"]
 
 
 def test_shares_are_drawn_from_0_to_1_even_where_an_interval_reaches_beyond():

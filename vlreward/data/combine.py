@@ -14,13 +14,17 @@ from vlreward.types import Sample
 @register("chain")
 @dataclass(kw_only=True)
 class Chain(Source):
-    """One source after the other."""
+    """One source after the other. A row whose id an earlier one has gets its source's number before it: `2/rows.jsonl:1`."""
 
     of: tuple[Source, ...]
 
     def __iter__(self) -> Iterator[Sample | BadRow]:
-        for source in self.of:
-            yield from source
+        seen: set[str] = set()
+        for number, source in enumerate(self.of, start=1):
+            for row in source:
+                own = replace(row, id=f"{number}/{row.id}") if row.id in seen else row
+                seen.add(own.id)
+                yield own
 
     def length(self) -> int | None:
         each = [source.length() for source in self.of]

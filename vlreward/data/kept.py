@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vlreward.config import locate
 from vlreward.data.source import BadRow, Source, named
+from vlreward.data.tables import rows_of
 from vlreward.errors import ConfigError, DataError
 from vlreward.registry import register
 from vlreward.types import Sample
 
 FILE = "kept.jsonl"
+"""In the folder of a scoring run."""
 
 
 @register("kept")
@@ -50,10 +51,9 @@ class Kept(Source):
     def _words(self) -> dict[str, str]:
         """Id -> prompt of every row that was kept."""
         found = {}
-        for line, text in enumerate((self.run / FILE).read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                row = json.loads(text)
-                found[row["id"]] = row["prompt"]
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise DataError(f"{self.run / FILE}:{line}: is no row of a scoring run, expected keys id, prompt and score") from error
+        for line, row in rows_of(self.run / FILE):
+            if isinstance(row, str) or not {"id", "prompt"} <= row.keys():
+                wrong = row if isinstance(row, str) else f"has the keys {', '.join(row)}, expected id, prompt and score"
+                raise DataError(f"{self.run / FILE}:{line}: {wrong}; `vlreward score` with --resume writes it anew")
+            found[row["id"]] = row["prompt"]
         return found

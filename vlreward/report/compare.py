@@ -9,7 +9,7 @@ from typing import Any
 from vlreward.report.figures import curve_names, number
 from vlreward.report.folder import RunRecord
 from vlreward.report.plots import Line, Plot, line_plot
-from vlreward.report.view import HeadlineTable, held_out_table, points
+from vlreward.report.view import HeadlineTable, held_out_table, points, steady
 from vlreward.statistics import interval
 
 OVER_RUNS = "mean of runs"
@@ -24,6 +24,8 @@ class Comparison:
     tables: list[HeadlineTable]
     """One a reward term, one line a run and one for their mean"""
     curves: list[Plot]
+    constant: list[tuple[str, str]]
+    """Figures that were the same at every step of every run, which have no curve, and their values."""
 
 
 def pooled(records: Sequence[RunRecord]) -> dict[str, Any]:
@@ -49,8 +51,10 @@ def compare(command: str, records: Sequence[RunRecord], figures: Mapping[str, An
         if table:
             tables.append(table)
     names = [name for name in curve_names([row for r in records for row in r.metrics]) if not name.startswith("time/")]
-    curves = [plot for name in names if (plot := _curve(records, name))]
-    return Comparison(command=command, names=[record.name for record in records], tables=tables, curves=curves)
+    alike = {name: values.pop() for name in names if len(values := {steady(record, name) for record in records}) == 1}
+    constant = [(name, f"{value:.6g}") for name, value in alike.items() if value is not None]
+    curves = [plot for name in names if alike.get(name) is None and (plot := _curve(records, name))]
+    return Comparison(command=command, names=[record.name for record in records], tables=tables, curves=curves, constant=constant)
 
 
 def _curve(records: Sequence[RunRecord], name: str) -> Plot | None:

@@ -139,15 +139,16 @@ def points(record: RunRecord, name: str) -> tuple[list[int], list[float | None]]
     return [row["step"] for row in rows], [number(row[name]) for row in rows]
 
 
+def steady(record: RunRecord, name: str) -> float | None:
+    """The value of a logged figure that was the same at every step of several; a reward is none, for it should have moved."""
+    values = points(record, name)[1]
+    return values[0] if len(values) > 1 and len(set(values)) == 1 and not name.startswith("reward/") else None
+
+
 def constants(record: RunRecord) -> dict[str, float]:
-    """Logged figures, rewards and times aside, that were the same at every step of several; as one `x by denoising step` where they were
-    logged for each and are the same at all."""
-    names = [name for name in curve_names(record.metrics) if not name.startswith(("time/", "reward/"))]
-    found = {}
-    for name in names:
-        values = points(record, name)[1]
-        if len(values) > 1 and len(set(values)) == 1 and values[0] is not None:
-            found[name] = values[0]
+    """Logged figures, times aside, that are `steady`; one `x by denoising step` where they were logged for each and are the same at all."""
+    names = [name for name in curve_names(record.metrics) if not name.startswith("time/")]
+    found = {name: value for name in names if (value := steady(record, name)) is not None}
     for family, members in by_step(names).items():
         values = [found.pop(name, None) for name in members]
         if len(set(values)) == 1 and values[0] is not None:
